@@ -1,0 +1,277 @@
+"""The items of a STAC catalog as TorchGeo datasets: imagery, and labels on the same grid.
+
+The index is made of the items' metadata; no raster is opened before the first patch is read, so
+a dataset costs nothing to pickle and is safe to hand to worker processes.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import torch
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from pyproj import CRS
+from torch import Tensor
+from torchgeo.datasets import GeoDataset, IntersectionDataset, UnionDataset
+from torchgeo.datasets.utils import GeoSlice, Sample
+
+from rscontrast.datasets.lookup import Lookup
+from rscontrast.errors import BandError, GridError, InputError
+from rscontrast.io import Scene, read_classes, read_mosaic
+from rscontrast.io.read import transformer
+from rscontrast.stac.index import native_geobox
+from rscontrast.stac.provider import GENERIC, BandSource, Provider
+from rscontrast.types import IGNORE
+
+type Transform = Callable[[Sample], Sample]
+
+
+class STACDataset(GeoDataset):
+    """Imagery of STAC items: reflectance ``image`` [C, H, W] and ``valid`` [1, H, W].
+
+    Without ``crs`` and ``res`` each patch is read on the *native* grid of its place: that of the
+    earliest item at its centre. Dates of one place thus come on one grid whatever their own grids
+    are, and several UTM zones live in one dataset without needless warping. ``crs`` of the
+    dataset is then only the one in which patches are asked for. Giving ``crs`` or ``res``, or
+    joining another dataset by ``&`` or ``|``, fixes one grid for all patches.
+    """
+
+    def __init__(
+        self,
+        items: gpd.GeoDataFrame,
+        *,
+        bands: Sequence[str],
+        crs: CRS | str | None = None,
+        res: float | tuple[float, float] | None = None,
+        masks: bool = True,
+        provider: Provider = GENERIC,
+        transforms: Transform | None = None,
+    ) -> None:
+        """Index the items.
+
+        Args:
+            items: as :func:`rscontrast.stac.search` returns them.
+            bands: asset keys, band names or common names; the channel order.
+            crs: of the one grid; default: native grids, asked for in the CRS of most items.
+            res: pixel size (x, y) of the one grid, in units of ``crs``.
+            masks: whether cloud masks among the assets count in ``valid``.
+            provider: where bands lie in the assets.
+            transforms: applied to each sample.
+
+        Raises:
+            InputError: no band is asked for.
+            BandError: an item lacks a band.
+            AssetError: an item says nothing of its grid and its file cannot be opened.
+        """
+        if not bands or isinstance(bands, str):
+            raise InputError("bands", bands, "a list of 1 or more band names")
+        self.bands, self.provider, self.transforms = tuple(bands), provider, transforms
+        self.items = items.reset_index(drop=True)
+        rows = self.items.to_dict("records")
+        self._scenes = [_scene(row, self.bands, provider, masks) for row in rows]
+        self._geoboxes = [
+            native_geobox(row, scene.bands[0].asset)
+            for row, scene in zip(rows, self._scenes, strict=True)
+        ]
+        self.native = crs is None and res is None
+        codes = pd.Series([str(box.crs) for box in self._geoboxes])
+        target = CRS.from_user_input(codes.mode()[0] if crs is None else crs)
+        self._res = _pair(res) if res else _resolution(self._geoboxes, codes, target)
+        self._set_index(_index(self.items, self._geoboxes, target))
+
+    def _set_index(self, index: gpd.GeoDataFrame) -> None:
+        self.index, self._lookup = index, Lookup(index)
+        self._row_scene = index["scene"].to_numpy()
+
+    @property
+    def crs(self) -> CRS:
+        """CRS in which patches are asked for."""
+        return self.index.crs
+
+    @crs.setter
+    def crs(self, new_crs: CRS) -> None:
+        self._set_index(self.index.to_crs(new_crs))
+        self.native = False
+
+    @property
+    def res(self) -> tuple[float, float]:
+        """Pixel size (x, y) in units of :attr:`crs`."""
+        return self._res
+
+    @res.setter
+    def res(self, new_res: float | tuple[float, float]) -> None:
+        self._res, self.native = _pair(new_res), False
+
+    def on_grid(self) -> Self:
+        """Return a copy that reads every patch on the one grid of ``crs`` and ``res``."""
+        fixed = copy.copy(self)
+        fixed.native = False
+        return fixed
+
+    def __and__(self, other: GeoDataset) -> IntersectionDataset:
+        """Join with a dataset of the same places; both are read on this one's grid."""
+        return IntersectionDataset(self.on_grid(), other)
+
+    def __or__(self, other: GeoDataset) -> UnionDataset:
+        """Add a dataset; both are read on this one's grid."""
+        return UnionDataset(self.on_grid(), other)
+
+    def __getitem__(self, index: GeoSlice) -> Sample:
+        """Read one patch.
+
+        Args:
+            index: slices [x, y, t] in ``crs``; dates within t are mosaicked, the earliest
+                usable pixel first, so ask for one acquisition.
+
+        Returns:
+            ``image`` float32 [C, H, W] reflectance, 0 without data; ``valid`` bool [1, H, W];
+            ``bounds`` and ``transform`` float64 (x and y of the patch as asked for; the affine
+            of the grid as read).
+
+        Raises:
+            IndexError: no item lies there.
+            AssetError: a file cannot be read.
+        """
+        x, y, t = self._disambiguate_slice(index)
+        found = _at(self._lookup, x, y, t, "item")
+        geobox = self.geobox(x, y)
+        scenes = [self._scenes[scene] for scene in self._row_scene[found]]
+        image, valid = read_mosaic(scenes, geobox)
+        sample = {
+            "image": torch.from_numpy(image),
+            "valid": torch.from_numpy(valid)[None],
+            **_place(x, y, t, geobox),
+        }
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def geobox(self, x: slice, y: slice) -> GeoBox:
+        """Grid of the patch that ``x`` and ``y`` (in ``crs``, with steps) ask for."""
+        shape = (round((y.stop - y.start) / abs(y.step)), round((x.stop - x.start) / abs(x.step)))
+        if not self.native:
+            corner = Affine.translation(x.start, y.stop)
+            return GeoBox(shape, corner * Affine.scale(abs(x.step), -abs(y.step)), self.crs)
+        cx, cy = (x.start + x.stop) / 2, (y.start + y.stop) / 2
+        near = self._lookup.find(slice(cx, cx), slice(cy, cy))
+        near = near if near.size else _at(self._lookup, x, y, None, "item")
+        anchor = self._geoboxes[self._row_scene[near[0]]]
+        zoom = Affine.scale(abs(x.step) / self._res[0], abs(y.step) / self._res[1])
+        lattice = anchor.transform * zoom
+        col, row = ~lattice * _transform_point(cx, cy, self.crs, anchor.crs)
+        corner = Affine.translation(round(col - shape[1] / 2), round(row - shape[0] / 2))
+        return GeoBox(shape, lattice * corner, anchor.crs)
+
+    def labels(self, asset: str) -> "STACLabels":
+        """Labels of the same items, read on the same grid as the imagery.
+
+        Args:
+            asset: key of the label raster; items without it carry no labels.
+
+        Raises:
+            BandError: no item has it.
+            GridError: a label raster lies beside the imagery of its item.
+        """
+        return STACLabels(self, asset)
+
+
+class STACLabels(GeoDataset):
+    """Class rasters among the assets of items: ``mask`` int64 [H, W], 255 where there is none."""
+
+    def __init__(self, images: STACDataset, asset: str) -> None:
+        """Index the items of ``images`` that carry ``asset``; see :meth:`STACDataset.labels`."""
+        self.images, self.asset = images, asset
+        rows = images.items.to_dict("records")
+        has = [asset in row["assets"] for row in rows]
+        if not any(has):
+            known = sorted({key for row in rows for key in row["assets"]})
+            raise BandError("label", asset, f"an asset of the items: {', '.join(known)}")
+        self._sources: dict[int, BandSource] = {}
+        for scene in np.flatnonzero(has).tolist():
+            row, box = rows[scene], images._geoboxes[scene]
+            source = images.provider.band(str(row["id"]), row["assets"], asset)
+            _require_overlap(source, native_geobox(row, source.asset), box)
+            self._sources[scene] = source
+        self.index = images.index[images.index["scene"].isin(list(self._sources))]
+        self._lookup, self._row_scene = Lookup(self.index), self.index["scene"].to_numpy()
+        self._res = images.res
+
+    def __getitem__(self, index: GeoSlice) -> Sample:
+        """Read the labels of one patch; where several items have one, the first class stays.
+
+        Raises:
+            IndexError: no labelled item lies there at that time.
+            AssetError: a file cannot be read.
+        """
+        x, y, t = self._disambiguate_slice(index)
+        found = _at(self._lookup, x, y, t, f"label {self.asset!r}")
+        geobox = self.images.geobox(x, y)
+        mask = read_mask([self._sources[scene] for scene in self._row_scene[found]], geobox)
+        return {"mask": mask, **_place(x, y, t, geobox)}
+
+
+def _at(lookup: Lookup, x: slice, y: slice, t: slice | None, what: str) -> NDArray[np.intp]:
+    found = lookup.find(x, y, t)
+    if not found.size:
+        raise IndexError(f"no {what} at x {x}, y {y}, t {t}")
+    return found
+
+
+def read_mask(sources: Sequence[BandSource], geobox: GeoBox) -> Tensor:
+    """Mosaic class rasters onto a grid: int64 [H, W], 255 where none has a class."""
+    mask = read_classes(sources[0], geobox)
+    for source in sources[1:]:
+        mask = np.where(mask == IGNORE, read_classes(source, geobox), mask)
+    return torch.from_numpy(mask.astype(np.int64))
+
+
+def _scene(row: dict[str, object], bands: Sequence[str], provider: Provider, masks: bool) -> Scene:
+    name, assets = str(row["id"]), row["assets"]
+    sources = tuple(provider.band(name, assets, band) for band in bands)
+    return Scene(sources, tuple(provider.masks(name, assets)) if masks else ())
+
+
+def _index(items: gpd.GeoDataFrame, boxes: Sequence[GeoBox], crs: CRS) -> gpd.GeoDataFrame:
+    times = items["datetime"].dt.tz_convert("UTC").dt.tz_localize(None)
+    spans = pd.IntervalIndex.from_arrays(times, times, closed="both", name="datetime")
+    footprints = [box.extent.to_crs(crs.to_wkt()).geom for box in boxes]
+    data = {"id": items["id"].to_numpy(), "scene": np.arange(len(items))}
+    return gpd.GeoDataFrame(data, index=spans, geometry=footprints, crs=crs).sort_index()
+
+
+def _resolution(boxes: Sequence[GeoBox], codes: pd.Series, crs: CRS) -> tuple[float, float]:
+    """Pixel size of the first item in ``crs``; where none is, of the first one warped to it."""
+    for box, code in zip(boxes, codes, strict=True):
+        if CRS.from_user_input(code) == crs:
+            return abs(box.transform.a), abs(box.transform.e)
+    warped = boxes[0].to_crs(crs.to_wkt())
+    return abs(warped.transform.a), abs(warped.transform.e)
+
+
+def _require_overlap(source: BandSource, label: GeoBox, image: GeoBox) -> None:
+    if label.crs is None:
+        raise GridError(f"item {source.item}, label {source.asset}: no CRS; georeference the file")
+    if not label.extent.to_crs(image.crs).geom.intersects(image.extent.geom):
+        text = f"item {source.item}, label {source.asset}: lies off the imagery's grid"
+        raise GridError(f"{text}: {label.extent.boundingbox} against {image.extent.boundingbox}")
+
+
+def _transform_point(x: float, y: float, source: CRS, target: object) -> tuple[float, float]:
+    return transformer(source.to_wkt(), str(target)).transform(x, y)
+
+
+def _place(x: slice, y: slice, t: slice, geobox: GeoBox) -> dict[str, Tensor]:
+    times = (t.start.timestamp(), t.stop.timestamp(), t.step or 1)
+    bounds = (x.start, x.stop, x.step, y.start, y.stop, y.step, *times)
+    # float64: metres of a UTM zone do not fit float32 to the pixel.
+    return {
+        "bounds": torch.tensor(bounds, dtype=torch.float64),
+        "transform": torch.tensor(tuple(geobox.transform), dtype=torch.float64),
+    }
+
+
+def _pair(res: float | tuple[float, float]) -> tuple[float, float]:
+    return (float(res), float(res)) if isinstance(res, int | float) else tuple(res)

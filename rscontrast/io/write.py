@@ -1,0 +1,136 @@
+"""Rasters out: filled window by window, a COG at the end, whole or not at all."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import rasterio
+from numpy.typing import DTypeLike, NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioError
+from rasterio.shutil import copy as raster_copy
+from rasterio.windows import Window
+
+from rscontrast.atomic import atomic_path
+from rscontrast.errors import WriteError
+from rscontrast.types import PathOrStr
+
+BLOCK = 256
+"""Side of a COG's blocks, pixels."""
+
+
+class CogWriter:
+    """Write a raster window by window; leaving the block without an error makes it a COG.
+
+    The windows go into a plain GeoTIFF in a scratch folder beside the final file; only a COG that
+    was read back to its last block gets the final name.
+    """
+
+    def __init__(
+        self,
+        path: PathOrStr,
+        geobox: GeoBox,
+        *,
+        dtype: DTypeLike,
+        nodata: float,
+        bands: Sequence[str],
+        scale: float = 1.0,
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        """Describe the raster.
+
+        Args:
+            path: final name, ending in ``.tif``.
+            geobox: its grid, [H, W].
+            dtype: of the pixels.
+            nodata: value of pixels that nothing is written to, and of those without data.
+            bands: a description of each band.
+            scale: real value = pixel * scale.
+            tags: metadata of the file.
+        """
+        self.path, self.geobox = Path(path), geobox
+        self.bands, self.scale, self.tags = tuple(bands), scale, tags or {}
+        self.profile = {
+            "driver": "GTiff",
+            "dtype": np.dtype(dtype).name,
+            "count": len(self.bands),
+            "height": geobox.shape[0],
+            "width": geobox.shape[1],
+            "crs": geobox.crs.to_wkt(),
+            "transform": geobox.transform,
+            "nodata": nodata,
+            "tiled": True,
+            "blockxsize": BLOCK,
+            "blockysize": BLOCK,
+            "compress": "deflate",
+            "BIGTIFF": "IF_SAFER",
+        }
+
+    def __enter__(self) -> Self:
+        """Open the scratch file.
+
+        Raises:
+            WriteError: the folder cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.folder = Path(tempfile.mkdtemp(prefix=".cog-", suffix=".tmp", dir=self.path.parent))
+            self.raster = rasterio.open(self.folder / "plain.tif", "w", **self.profile)
+        except (OSError, RasterioError) as error:
+            raise WriteError(f"{self.path}: cannot be begun ({error})") from error
+        return self
+
+    def write(self, pixels: NDArray[np.generic], row: int, col: int) -> None:
+        """Write [B, h, w] pixels with their first one at (row, col).
+
+        Raises:
+            WriteError: the disk does not take them.
+        """
+        window = Window(col, row, pixels.shape[2], pixels.shape[1])
+        try:
+            self.raster.write(pixels, window=window)
+        except RasterioError as error:
+            raise self._failed(error) from error
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish the COG, or clear away what was begun.
+
+        Raises:
+            WriteError: the disk does not take it.
+        """
+        try:
+            if error is None:
+                self._finish()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _finish(self) -> None:
+        plain, cog = self.folder / "plain.tif", self.folder / "cog.tif"
+        try:
+            self.raster.descriptions = self.bands
+            self.raster.scales = [self.scale] * len(self.bands)
+            self.raster.update_tags(**self.tags)
+            self.raster.close()
+            options = {"BLOCKSIZE": BLOCK, "COMPRESS": "DEFLATE", "OVERVIEW_RESAMPLING": "NEAREST"}
+            raster_copy(plain, cog, driver="COG", **options)
+            with rasterio.open(cog) as written:
+                # GDAL can lose a failed write at closing: reading every block tells.
+                for band in written.indexes:
+                    written.checksum(band)
+        except (RasterioError, OSError) as error:
+            raise self._failed(error) from error
+        with atomic_path(self.path) as tmp:
+            cog.rename(tmp)
+
+    def _failed(self, error: BaseException) -> WriteError:
+        cause = error.__cause__ or error
+        return WriteError(f"{self.path}: not written, is the disk full? ({cause})")

@@ -1,0 +1,1 @@
+"""Scores of maps against reference labels, in NumPy only."""

@@ -1,0 +1,46 @@
+"""Colours of classes, chosen so that colour-blind readers can tell them apart."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+
+from rscontrast.errors import InputError
+from rscontrast.types import IGNORE
+
+type Palette = Sequence[tuple[str, str]]
+"""(name, hex colour) of each class, in label order."""
+
+# Lightness differs between neighbours, so no two classes rely on red against green.
+DAMAGE_PALETTE: Palette = (
+    ("background", "#20242e"),
+    ("no-damage", "#2a9fb0"),
+    ("minor-damage", "#ffe680"),
+    ("major-damage", "#f7941d"),
+    ("destroyed", "#c4122f"),
+)
+CHANGE_PALETTE: Palette = (("no change", "#20242e"), ("change", "#f7941d"))
+
+NODATA_COLOUR = "#d9d9d9"
+
+
+def rgb(colour: str) -> tuple[int, ...]:
+    """Red, green, blue, 0 to 255, of a hex colour."""
+    return tuple(round(255 * channel) for channel in to_rgb(colour))
+
+
+def colour_labels(
+    labels: NDArray[np.uint8], palette: Palette, argument: str = "labels"
+) -> NDArray[np.uint8]:
+    """Paint classes [H, W] as an RGB image [H, W, 3]; 255 becomes light grey.
+
+    Raises:
+        InputError: names ``argument`` and a class that the palette does not have.
+    """
+    unknown = labels[(labels >= len(palette)) & (labels != IGNORE)]
+    if unknown.size:
+        raise InputError(argument, int(unknown[0]), f"0 to {len(palette) - 1}, or {IGNORE}")
+    table = np.full((IGNORE + 1, 3), rgb(NODATA_COLOUR), np.uint8)
+    table[: len(palette)] = [rgb(colour) for _, colour in palette]
+    return table[labels]

@@ -1,0 +1,4 @@
+"""Samplers for what TorchGeo's cannot express: two dates of a place, and scattered places."""
+
+from rscontrast.samplers.pairs import TemporalPairSampler as TemporalPairSampler
+from rscontrast.samplers.places import RandomPlaceSampler as RandomPlaceSampler

@@ -1,0 +1,145 @@
+"""The temporal half of `RandomPatchSampler(...) @ TemporalPairSampler(...)`."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+from torchgeo.datasets import GeoDataset
+from torchgeo.samplers import TemporalSampler
+
+from rscontrast.datasets.pairs import PairSlice
+from rscontrast.errors import EmptySearchError, InputError
+from rscontrast.stac.rule import PairRule
+
+EVERYWHERE = (slice(None), slice(None))
+
+
+class TemporalPairSampler(TemporalSampler):
+    """Draw two dates for each place.
+
+    At a place the pairs that cover the whole patch are equally likely; where none does, those
+    that cover most of it. Since the place comes first, each weighs the same whatever its number
+    of dates.
+    """
+
+    strategy: Literal["random", "sequential"] = "random"
+
+    def __init__(
+        self,
+        dataset: GeoDataset,
+        *,
+        pairs: gpd.GeoDataFrame | None = None,
+        min_gap: float = 1.0,
+        max_gap: float | None = None,
+        event: str | None = None,
+        relation: str = "any",
+        tolerance: str = "1h",
+        toi: pd.Interval | None = None,
+        generator: int | np.random.Generator | None = None,
+    ) -> None:
+        """List the pairs that may be drawn.
+
+        Args:
+            dataset: any GeoDataset.
+            pairs: a table of :func:`rscontrast.stac.pair_items`: only its pairs are drawn, and
+                the rules below do not apply. Default: all pairs of the dataset under the rules.
+            min_gap: least gap, days.
+            max_gap: largest gap, days.
+            event: when something happened.
+            relation: "any", "before", "after" or "straddle" (the event).
+            tolerance: files within this time of each other are one acquisition.
+            toi: time of interest.
+            generator: seed or generator of the draw.
+
+        Raises:
+            InputError: a rule out of range, or a pair of dates that the dataset does not have.
+            EmptySearchError: no pair is left.
+        """
+        super().__init__(dataset, toi=toi)
+        rule = PairRule(min_gap, max_gap, event, relation)
+        self.generator = np.random.default_rng(generator)
+        self.dates = _dates(self.index, pd.Timedelta(tolerance))
+        if pairs is None:
+            pre, post, shapes = _by_rule(self.dates, rule)
+        else:
+            pre, post, shapes = _by_table(self.dates, pairs, pd.Timedelta(tolerance))
+        if len(shapes) == 0:
+            text = f"no pair among {len(self.dates)} dates: widen the gap, the event or toi"
+            raise EmptySearchError(text)
+        self._pre, self._post, self._shapes = pre, post, shapes
+        shapely.prepare(self._shapes)
+        self._slices = [slice(a, b) for a, b in zip(self.dates["start"], self.dates["end"])]
+
+    @property
+    def roi(self) -> BaseGeometry:
+        """Where there are pairs, in the CRS of the dataset: the ``roi`` for a spatial sampler."""
+        return shapely.union_all(self._shapes)
+
+    def _iter_subset(self, location: tuple[slice, slice] = EVERYWHERE) -> Iterator[PairSlice]:
+        """Yield every pair of a place once, shuffled.
+
+        Raises:
+            InputError: there is none; says which ``roi`` avoids such places.
+        """
+        x, y = location
+        for pair in self.generator.permutation(self._at(x, y)):
+            yield x, y, (self._slices[self._pre[pair]], self._slices[self._post[pair]])
+
+    def _at(self, x: slice, y: slice) -> NDArray[np.intp]:
+        if x.start is None:
+            return np.arange(len(self._shapes))
+        patch = shapely.box(x.start, y.start, x.stop, y.stop)
+        whole = np.flatnonzero(shapely.covers(self._shapes, patch))
+        if whole.size:
+            return whole
+        share = shapely.area(shapely.intersection(self._shapes, patch))
+        if share.max() == 0:
+            raise InputError("roi", patch.bounds, "places with pairs: pass roi=pair_sampler.roi")
+        return np.flatnonzero(share >= 0.999 * share.max())
+
+
+def _dates(index: gpd.GeoDataFrame, tolerance: pd.Timedelta) -> gpd.GeoDataFrame:
+    """Join the index's rows to dates: ``start``, ``end`` and the united footprint of each."""
+    spans = index.index
+    table = gpd.GeoDataFrame(
+        {"start": spans.left, "end": spans.right}, geometry=index.geometry.to_numpy(), crs=index.crs
+    ).sort_values("start", ignore_index=True)
+    later = table["start"] - table["end"].cummax().shift() > tolerance
+    joined = table.groupby(later.cumsum()).agg(
+        {"start": "min", "end": "max", "geometry": lambda g: shapely.union_all(g.to_numpy())}
+    )
+    return gpd.GeoDataFrame(joined, geometry="geometry", crs=index.crs).reset_index(drop=True)
+
+
+type Candidates = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.object_]]
+
+
+def _by_rule(dates: gpd.GeoDataFrame, rule: PairRule) -> Candidates:
+    pre, post = np.triu_indices(len(dates), k=1)
+    start = dates["start"].to_numpy()
+    allowed = rule.allows(start[pre], start[post])
+    pre, post = pre[allowed], post[allowed]
+    footprints = dates.geometry.to_numpy()
+    shapes = shapely.intersection(footprints[pre], footprints[post])
+    some = shapely.area(shapes) > 0
+    return pre[some], post[some], shapes[some]
+
+
+def _by_table(
+    dates: gpd.GeoDataFrame, pairs: gpd.GeoDataFrame, tolerance: pd.Timedelta
+) -> Candidates:
+    def find(times: pd.Series) -> NDArray[np.intp]:
+        position = np.searchsorted(dates["start"], times.to_numpy() + tolerance, side="right") - 1
+        late = times.to_numpy() > dates["end"].to_numpy()[position] + tolerance
+        if (position < 0).any() or late.any():
+            missing = times[(position < 0) | late].iloc[0]
+            raise InputError("pairs", missing, "dates that the dataset has, within toi")
+        return position
+
+    shapes = pairs.to_crs(dates.crs).geometry.to_numpy()
+    return find(pairs["pre_datetime"]), find(pairs["post_datetime"]), shapes

@@ -1,0 +1,229 @@
+"""Temporal pairs: two acquisitions of one place, chosen by rules, as a table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from rscontrast.atomic import atomic_path
+from rscontrast.errors import EmptySearchError, InputError
+from rscontrast.stac.rule import PairRule
+from rscontrast.types import PathOrStr
+
+CLOUD = "eo:cloud_cover"
+COLUMNS = ("pre_ids", "post_ids", "pre_datetime", "post_datetime", "gap_days", "place")
+
+
+def pair_items(
+    items: gpd.GeoDataFrame,
+    *,
+    min_gap: float = 1.0,
+    max_gap: float | None = None,
+    max_cloud: float | None = None,
+    min_overlap: float = 0.5,
+    event: str | pd.Timestamp | None = None,
+    relation: str = "any",
+    max_per_place: int | None = None,
+    tolerance: str = "1h",
+    seed: int = 0,
+) -> gpd.GeoDataFrame:
+    """Pair the acquisitions of each place.
+
+    Args:
+        items: as :func:`rscontrast.stac.search` returns them.
+        min_gap: least gap between the dates, days.
+        max_gap: largest gap, days.
+        max_cloud: largest ``eo:cloud_cover`` of either acquisition, percent.
+        min_overlap: least share (0-1] of the smaller footprint that both have.
+        event: when something happened; fills the column ``straddles_event``.
+        relation: "any", "before", "after" or "straddle" (the event).
+        max_per_place: keep at most so many pairs of a place, drawn by ``seed``.
+        tolerance: adjacent items of one collection, CRS and platform within this time are one
+            acquisition.
+        seed: of the draw.
+
+    Returns:
+        one row a pair, EPSG:4326, deterministic: ``pre_ids``, ``post_ids`` (lists of item ids),
+        ``pre_datetime``, ``post_datetime``, ``gap_days``, ``pre_cloud``, ``post_cloud``,
+        ``overlap``, ``straddles_event``, ``place``, ``collection``; the geometry is the overlap.
+
+    Raises:
+        InputError: an argument out of range, or ``max_cloud`` where items carry no cloud cover.
+        EmptySearchError: no pair is left; says which rule took the last ones.
+    """
+    rule = PairRule(min_gap, max_gap, event, relation)
+    if not 0 < min_overlap <= 1:
+        raise InputError("min_overlap", min_overlap, "a share above 0 and up to 1")
+    if max_per_place is not None and max_per_place < 1:
+        raise InputError("max_per_place", max_per_place, "1 or more")
+    scenes = acquisitions(items, tolerance=tolerance)
+    pairs = _overlapping(scenes, min_overlap)
+    counts = [f"{len(pairs)} overlap by {min_overlap:g}"]
+    pairs["straddles_event"] = rule.straddles(*_times(pairs))
+    pairs = pairs[rule.allows(*_times(pairs))]
+    counts.append(f"{len(pairs)} of these keep the gap and the relation to the event")
+    if max_cloud is not None:
+        pairs = _clear(pairs, max_cloud)
+        counts.append(f"{len(pairs)} of these have at most {max_cloud:g} % cloud")
+    if pairs.empty:
+        raise EmptySearchError(f"no pair of {len(scenes)} acquisitions: {', '.join(counts)}")
+    if max_per_place is not None:
+        drawn = pairs.sample(frac=1, random_state=seed).groupby("place").head(max_per_place)
+        pairs = drawn
+    order = ["place", "pre_datetime", "post_datetime"]
+    return pairs.sort_values(order, ignore_index=True)
+
+
+def acquisitions(items: gpd.GeoDataFrame, *, tolerance: str = "1h") -> gpd.GeoDataFrame:
+    """Join the adjacent items of one pass.
+
+    Args:
+        items: as :func:`rscontrast.stac.search` returns them.
+        tolerance: largest difference in time between neighbours, a pandas time delta.
+
+    Returns:
+        one row an acquisition: ``ids``, ``datetime`` (of its first item, UTC without a zone),
+        ``cloud`` (area-weighted mean, percent; NaN where an item does not say), ``collection``
+        and the united footprint.
+
+    Raises:
+        InputError: ``tolerance`` is not a time.
+    """
+    try:
+        limit = pd.Timedelta(tolerance).to_timedelta64()
+    except ValueError as error:
+        raise InputError("tolerance", tolerance, "a time such as '1h' or '1D'") from error
+    times = items["datetime"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+    series = pd.Series([_series(row) for row in items.to_dict("records")]).to_numpy()
+    a, b = items.sindex.query(items.geometry, predicate="intersects")
+    near = (np.abs(times[a] - times[b]) <= limit) & (series[a] == series[b])
+    label = _components(len(items), a[near], b[near])
+    # Degrees are good enough for weights: the parts of one acquisition lie side by side.
+    area = shapely.area(items.geometry.to_numpy())
+    table = pd.DataFrame(
+        {
+            "ids": items["id"].to_numpy(),
+            "datetime": times,
+            "collection": items["collection"].to_numpy(),
+            "cloud": _column(items, CLOUD) * area,
+            "area": area,
+            "geometry": items.geometry.to_numpy(),
+        }
+    )
+    joined = table.groupby(label, sort=False).agg(
+        {
+            "ids": list,
+            "datetime": "min",
+            "collection": "first",
+            "cloud": lambda cloud: cloud.sum(skipna=False),
+            "area": "sum",
+            "geometry": lambda parts: shapely.union_all(parts.to_numpy()),
+        }
+    )
+    joined["cloud"] /= joined.pop("area")
+    frame = gpd.GeoDataFrame(joined, geometry="geometry", crs=items.crs)
+    return frame.sort_values("datetime", kind="stable", ignore_index=True)
+
+
+def _series(row: dict[str, object]) -> str:
+    """Items with the same collection, platform and CRS can be one acquisition."""
+    assets = row["assets"].values()
+    code = row.get("proj:code") or next((a["proj:code"] for a in assets if "proj:code" in a), "")
+    return f"{row['collection']}|{row.get('platform')}|{code}"
+
+
+def _overlapping(scenes: gpd.GeoDataFrame, min_overlap: float) -> gpd.GeoDataFrame:
+    """All (earlier, later) acquisitions of a collection that share enough ground."""
+    shapes, times = scenes.geometry.to_numpy(), scenes["datetime"].to_numpy()
+    a, b = scenes.sindex.query(scenes.geometry, predicate="intersects")
+    collection = scenes["collection"].to_numpy()
+    later = (times[a] < times[b]) & (collection[a] == collection[b])
+    a, b = a[later], b[later]
+    common = shapely.intersection(shapes[a], shapes[b])
+    smaller = np.minimum(shapely.area(shapes[a]), shapely.area(shapes[b]))
+    overlap = shapely.area(common) / smaller
+    enough = overlap >= min_overlap
+    a, b = a[enough], b[enough]
+    pre, post = scenes.iloc[a], scenes.iloc[b]
+    return gpd.GeoDataFrame(
+        {
+            "pre_ids": pre["ids"].to_numpy(),
+            "post_ids": post["ids"].to_numpy(),
+            "pre_datetime": times[a],
+            "post_datetime": times[b],
+            "gap_days": (times[b] - times[a]) / np.timedelta64(1, "D"),
+            "pre_cloud": pre["cloud"].to_numpy(),
+            "post_cloud": post["cloud"].to_numpy(),
+            "overlap": overlap[enough],
+            "place": _components(len(scenes), a, b)[a],
+            "collection": collection[a],
+        },
+        geometry=common[enough],
+        crs=scenes.crs,
+    )
+
+
+def _clear(pairs: gpd.GeoDataFrame, max_cloud: float) -> gpd.GeoDataFrame:
+    if not 0 <= max_cloud <= 100:
+        raise InputError("max_cloud", max_cloud, "percent, 0 to 100")
+    worst = np.maximum(pairs["pre_cloud"], pairs["post_cloud"])
+    if worst.isna().any():
+        allowed = f"None, since {worst.isna().sum()} pairs have items without {CLOUD}"
+        raise InputError("max_cloud", max_cloud, allowed)
+    return pairs[worst <= max_cloud]
+
+
+def _components(count: int, a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.int32]:
+    graph = coo_array((np.ones(len(a), dtype=bool), (a, b)), shape=(count, count))
+    labels: NDArray[np.int32] = connected_components(graph, directed=False)[1]
+    return labels
+
+
+def _column(items: gpd.GeoDataFrame, name: str) -> NDArray[np.float64]:
+    if name not in items:
+        return np.full(len(items), np.nan)
+    return pd.to_numeric(items[name]).to_numpy(dtype=np.float64)
+
+
+def _times(pairs: gpd.GeoDataFrame) -> tuple[NDArray[np.datetime64], NDArray[np.datetime64]]:
+    return pairs["pre_datetime"].to_numpy(), pairs["post_datetime"].to_numpy()
+
+
+def write_pairs(pairs: gpd.GeoDataFrame, path: PathOrStr) -> None:
+    """Write a table of pairs as GeoParquet, whole or not at all.
+
+    Raises:
+        WriteError: the folder or the disk does not take it.
+    """
+    with atomic_path(Path(path)) as tmp:
+        pairs.to_parquet(tmp)
+
+
+def read_pairs(path: PathOrStr) -> gpd.GeoDataFrame:
+    """Read what :func:`write_pairs` wrote.
+
+    Raises:
+        InputError: the file is missing, or lacks the columns of a table of pairs.
+    """
+    try:
+        pairs = gpd.read_parquet(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputError("pairs", str(path), f"a GeoParquet of pairs ({error})") from error
+    if not set(COLUMNS) <= set(pairs.columns):
+        raise InputError("pairs", str(path), f"a table with the columns {', '.join(COLUMNS)}")
+    for column in ("pre_ids", "post_ids"):
+        pairs[column] = [list(ids) for ids in pairs[column]]
+    return pairs
+
+
+def pair_ids(pairs: gpd.GeoDataFrame) -> set[str]:
+    """Ids of all items that the pairs name."""
+    lists: Sequence[list[str]] = [*pairs["pre_ids"], *pairs["post_ids"]]
+    return {name for ids in lists for name in ids}
