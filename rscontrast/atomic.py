@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rscontrast.errors import WriteError
@@ -25,13 +25,15 @@ def atomic_path(final: Path | str) -> Iterator[Path]:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         yield tmp
-        os.replace(tmp, final)
+        tmp.replace(final)
     except OSError as error:
         if isinstance(error, WriteError):
             raise
         raise WriteError(f"{final}: not written ({_reason(error)})") from error
     finally:
-        tmp.unlink(missing_ok=True)
+        # Also where the folder itself is what is wrong, whose error must come through.
+        with suppress(OSError):
+            tmp.unlink(missing_ok=True)
 
 
 def write_text(final: Path | str, text: str) -> None:

@@ -154,16 +154,16 @@ class STACDataset(GeoDataset):
         shape = (round((y.stop - y.start) / abs(y.step)), round((x.stop - x.start) / abs(x.step)))
         if not self.native:
             corner = Affine.translation(x.start, y.stop)
-            return GeoBox(shape, corner * Affine.scale(abs(x.step), -abs(y.step)), self.crs)
+            return GeoBox(shape, corner @ Affine.scale(abs(x.step), -abs(y.step)), self.crs)
         cx, cy = (x.start + x.stop) / 2, (y.start + y.stop) / 2
         near = self._lookup.find(slice(cx, cx), slice(cy, cy))
         near = near if near.size else _at(self._lookup, x, y, None, "item")
         anchor = self._geoboxes[self._row_scene[near[0]]]
         zoom = Affine.scale(abs(x.step) / self._res[0], abs(y.step) / self._res[1])
-        lattice = anchor.transform * zoom
-        col, row = ~lattice * _transform_point(cx, cy, self.crs, anchor.crs)
+        lattice = anchor.transform @ zoom
+        col, row = ~lattice @ _transform_point(cx, cy, self.crs, anchor.crs)
         corner = Affine.translation(round(col - shape[1] / 2), round(row - shape[0] / 2))
-        return GeoBox(shape, lattice * corner, anchor.crs)
+        return GeoBox(shape, lattice @ corner, anchor.crs)
 
     def labels(self, asset: str) -> "STACLabels":
         """Labels of the same items, read on the same grid as the imagery.

@@ -175,7 +175,7 @@ def _read_window(source: BandSource, geobox: GeoBox, method: Resampling) -> _Par
     if pixels.dtype.kind == "f":
         empty |= np.isnan(pixels)
     stretch = Affine.scale(window.width / shape[1], window.height / shape[0])
-    transform = data.transform * Affine.translation(window.col_off, window.row_off) * stretch
+    transform = data.transform @ Affine.translation(window.col_off, window.row_off) @ stretch
     return _Part(pixels, empty, transform, wkt, geobox, corner)
 
 
@@ -195,10 +195,10 @@ def _under(
     target = geobox.crs.to_wkt()
     same = _same_crs(wkt, target)
     offset = _lattice_offset(data.transform, geobox) if same else None
-    x, y = geobox.transform * _outline(geobox.shape)
+    x, y = geobox.transform @ _outline(geobox.shape)
     if not same:
         x, y = transformer(target, wkt).transform(x, y)
-    cols, rows = ~data.transform * (np.asarray(x), np.asarray(y))
+    cols, rows = ~data.transform @ (np.asarray(x), np.asarray(y))
     if not (np.isfinite(cols).all() and np.isfinite(rows).all()):
         return None
     ratio = min(np.ptp(cols) / geobox.shape[1], np.ptp(rows) / geobox.shape[0])
@@ -214,7 +214,7 @@ def _under(
 
 def _lattice_offset(transform: Affine, geobox: GeoBox) -> tuple[int, int] | None:
     """(row, col) of the grid's corner in the file, if the two are one lattice; else None."""
-    shift = ~transform * geobox.transform
+    shift = ~transform @ geobox.transform
     row, col = round(shift.f), round(shift.c)
     drift = max(geobox.shape) * max(abs(shift.a - 1), abs(shift.e - 1), abs(shift.b), abs(shift.d))
     # Under a hundredth of a pixel the two lattices are one written with other digits.

@@ -78,7 +78,9 @@ class CogWriter:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.folder = Path(tempfile.mkdtemp(prefix=".cog-", suffix=".tmp", dir=self.path.parent))
+            self.folder = Path(
+                tempfile.mkdtemp(prefix=".cog-", suffix=".tmp", dir=self.path.parent)
+            )
             self.raster = rasterio.open(self.folder / "plain.tif", "w", **self.profile)
         except (OSError, RasterioError) as error:
             raise WriteError(f"{self.path}: cannot be begun ({error})") from error

@@ -16,11 +16,11 @@ type Palette = Sequence[tuple[str, str]]
 DAMAGE_PALETTE: Palette = (
     ("background", "#20242e"),
     ("no-damage", "#2a9fb0"),
-    ("minor-damage", "#ffe680"),
-    ("major-damage", "#f7941d"),
+    ("minor-damage", "#ffdb58"),
+    ("major-damage", "#ee7a10"),
     ("destroyed", "#c4122f"),
 )
-CHANGE_PALETTE: Palette = (("no change", "#20242e"), ("change", "#f7941d"))
+CHANGE_PALETTE: Palette = (("no change", "#20242e"), ("change", "#ee7a10"))
 
 NODATA_COLOUR = "#d9d9d9"
 

@@ -1,4 +1,5 @@
 """Samplers for what TorchGeo's cannot express: two dates of a place, and scattered places."""
 
 from rscontrast.samplers.pairs import TemporalPairSampler as TemporalPairSampler
+from rscontrast.samplers.places import GriddedPlaceSampler as GriddedPlaceSampler
 from rscontrast.samplers.places import RandomPlaceSampler as RandomPlaceSampler

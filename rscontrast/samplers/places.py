@@ -1,16 +1,17 @@
-"""Random patches over scattered places.
+"""Patches over scattered places.
 
-TorchGeo's RandomPatchSampler draws points in the bounding box of all places and rejects those
-outside: for places on two continents it rejects nearly every one (measured: 40 patches over nine
-cities took 5 s). Here the place is drawn first, in proportion to its area.
+TorchGeo's spatial samplers work in the bounding box of all places: the random one rejects nearly
+every point between two continents (measured: 40 patches over nine cities took 5 s), the gridded
+one walks the empty cells between them. These two take the places one by one.
 """
 
+import copy
 from collections.abc import Iterator
 
 import geopandas as gpd
 import numpy as np
 import shapely
-from torchgeo.samplers import RandomPatchSampler
+from torchgeo.samplers import GriddedPatchSampler, RandomPatchSampler
 
 from rscontrast.errors import InputError
 
@@ -25,7 +26,7 @@ class RandomPlaceSampler(RandomPatchSampler):
             InputError: no place holds a whole patch.
         """
         places = self.series.explode(index_parts=False, ignore_index=True)
-        area = places.area.to_numpy() if len(places) else np.zeros(0)
+        area = shapely.area(places.to_numpy())
         if not area.sum() > 0:
             raise InputError("size", self.size, f"patches that fit {self.geometry.bounds}")
         counts = self.generator.multinomial(len(self), area / area.sum())
@@ -37,3 +38,14 @@ class RandomPlaceSampler(RandomPatchSampler):
         corners = origin + np.round((xy - size / 2 - origin) / res) * res
         for x, y in self.generator.permutation(corners).tolist():
             yield slice(x, x + self.size[1]), slice(y, y + self.size[0])
+
+
+class GriddedPlaceSampler(GriddedPatchSampler):
+    """GriddedPatchSampler, same arguments, with a grid of its own for each place."""
+
+    def __iter__(self) -> Iterator[tuple[slice, slice]]:
+        """Yield [xmin:xmax, ymin:ymax] of each cell, place by place."""
+        for place in shapely.get_parts(self.geometry):
+            one = copy.copy(self)
+            one.geometry, one.bounds = place, place.bounds
+            yield from GriddedPatchSampler.__iter__(one)

@@ -1,0 +1,29 @@
+"""Reflectance into what a network sees: the last step before it."""
+
+import torch
+from torch import Tensor, nn
+
+from rscontrast.types import SensorContract
+
+
+class Normalise(nn.Module):
+    """Subtract each band's mean, divide by its standard deviation; unusable pixels become 0."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, contract: SensorContract) -> None:
+        """Take the statistics of ``contract``."""
+        super().__init__()
+        for name in ("mean", "std"):
+            value = torch.tensor(getattr(contract, name), dtype=torch.float32)
+            self.register_buffer(name, value[:, None, None], persistent=False)
+
+    def forward(self, image: Tensor, valid: Tensor) -> Tensor:
+        """Normalise.
+
+        Args:
+            image: reflectance [..., C, H, W].
+            valid: [..., H, W].
+        """
+        return (image - self.mean) / self.std * valid.unsqueeze(-3)

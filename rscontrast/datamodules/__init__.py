@@ -1,0 +1,4 @@
+"""Lightning datamodules: pairs to pretrain on, and labelled pairs to fine-tune on."""
+
+from rscontrast.datamodules.damage import DamageDataModule as DamageDataModule
+from rscontrast.datamodules.pairs import PairDataModule as PairDataModule

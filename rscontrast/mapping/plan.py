@@ -1,0 +1,159 @@
+"""What to map: one job for each pair, on the native grid of its first date. No torch here."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from rasterio.features import geometry_mask
+from shapely.geometry.base import BaseGeometry
+
+from rscontrast.errors import EmptySearchError, InputError
+from rscontrast.io import Scene
+from rscontrast.io.read import transformer
+from rscontrast.stac.index import native_geobox
+from rscontrast.stac.provider import GENERIC, Provider
+from rscontrast.types import Bounds
+
+type Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pair to map."""
+
+    name: str
+    """Id of the result."""
+    pre: tuple[Item, ...]
+    """Items before, rows of the items' frame."""
+    post: tuple[Item, ...]
+    """Items after."""
+    geobox: GeoBox
+    """Grid of the result: the ground that both have, within the aoi."""
+    area: BaseGeometry
+    """What is mapped on it, in its CRS."""
+
+    def scenes(self, bands: Sequence[str], provider: Provider = GENERIC) -> "tuple[Scenes, Scenes]":
+        """What to read of both dates.
+
+        Raises:
+            BandError: an item lacks a band.
+        """
+        return _scenes(self.pre, bands, provider), _scenes(self.post, bands, provider)
+
+
+type Scenes = tuple[Scene, ...]
+
+
+def _scenes(items: tuple[Item, ...], bands: Sequence[str], provider: Provider) -> Scenes:
+    return tuple(
+        Scene(
+            tuple(provider.band(item["id"], item["assets"], band) for band in bands),
+            tuple(provider.masks(item["id"], item["assets"])),
+        )
+        for item in items
+    )
+
+
+def plan(
+    items: gpd.GeoDataFrame,
+    pairs: gpd.GeoDataFrame,
+    band: str,
+    aoi: BaseGeometry | None = None,
+    provider: Provider = GENERIC,
+) -> list[Job]:
+    """List the jobs.
+
+    Args:
+        items: of :func:`rscontrast.stac.search`.
+        pairs: of :func:`rscontrast.stac.pair_items`; each becomes one job.
+        band: the band whose grid is the result's.
+        aoi: in degrees; None: all that a pair's dates have in common.
+        provider: where bands lie in the assets.
+
+    Raises:
+        InputError: the pairs name an item that is not there.
+        BandError: an item lacks ``band``.
+        EmptySearchError: no pair meets the aoi.
+    """
+    rows = {row["id"]: row for row in items.to_dict("records")}
+    jobs = []
+    for pair in pairs.to_dict("records"):
+        job = _job(pair, rows, band, aoi, provider)
+        if job is not None:
+            jobs.append(job)
+    if not jobs:
+        raise EmptySearchError(f"no pair of {len(pairs)} meets the aoi {aoi and aoi.bounds}")
+    return jobs
+
+
+def _job(
+    pair: Item, rows: dict[str, Item], band: str, aoi: BaseGeometry | None, provider: Provider
+) -> Job | None:
+    ids = [*pair["pre_ids"], *pair["post_ids"]]
+    missing = [name for name in ids if name not in rows]
+    if missing:
+        raise InputError("pairs", missing[0], "pairs of the items given (same search)")
+    ground = pair["geometry"] if aoi is None else pair["geometry"].intersection(aoi)
+    if ground.area == 0:
+        return None
+    pre = tuple(rows[name] for name in pair["pre_ids"])
+    key = provider.band(pre[0]["id"], pre[0]["assets"], band).asset
+    grid = native_geobox(pre[0], key)
+    area = shapely.transform(
+        ground, transformer("EPSG:4326", grid.crs.to_wkt()).transform, interleaved=False
+    )
+    name = f"{pair['pre_ids'][0]}_{pair['post_ids'][0]}"
+    post = tuple(rows[name] for name in pair["post_ids"])
+    return Job(name, pre, post, _covering(grid, area.bounds), area)
+
+
+def _covering(grid: GeoBox, bounds: Bounds) -> GeoBox:
+    """Part of the endless lattice of ``grid`` that covers ``bounds``."""
+    xmin, ymin, xmax, ymax = bounds
+    corners = np.array([xmin, xmin, xmax, xmax]), np.array([ymin, ymax, ymin, ymax])
+    cols, rows = ~grid.transform @ corners
+    # A footprint written in degrees ends a little off the pixel that it means.
+    left, top = np.floor(cols.min() + 0.1), np.floor(rows.min() + 0.1)
+    width, height = np.ceil(cols.max() - 0.1) - left, np.ceil(rows.max() - 0.1) - top
+    shape = (max(1, int(height)), max(1, int(width)))
+    return GeoBox(shape, grid.transform @ Affine.translation(left, top), grid.crs)
+
+
+def part(geobox: GeoBox, row: int, col: int, height: int, width: int) -> GeoBox:
+    """Rectangle of a grid's lattice; it may reach beyond the grid."""
+    return GeoBox((height, width), geobox.transform @ Affine.translation(col, row), geobox.crs)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of a job's grid, pixels."""
+
+    row: int
+    """First row."""
+    col: int
+    """First column."""
+    height: int
+    """Rows."""
+    width: int
+    """Columns."""
+
+
+def tiles(geobox: GeoBox, side: int) -> Iterator[Tile]:
+    """Cut a grid into tiles of at most ``side`` pixels, row by row."""
+    height, width = geobox.shape
+    for row in range(0, height, side):
+        for col in range(0, width, side):
+            yield Tile(row, col, min(side, height - row), min(side, width - col))
+
+
+def inside(job: Job, tile: Tile) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    """Which pixels of a tile have their centre in the job's area, [h, w]."""
+    box = part(job.geobox, tile.row, tile.col, tile.height, tile.width)
+    # Half a pixel of slack: the border of a footprint in degrees is not the border of its pixels.
+    grown = job.area.buffer(0.5 * abs(box.transform.a), join_style="mitre")
+    return geometry_mask([grown], box.shape, box.transform, invert=True)

@@ -1,0 +1,5 @@
+"""Lightning modules: self-supervised pretraining, and segmentation of two dates."""
+
+from rscontrast.tasks.damage import DamageSegmentation as DamageSegmentation
+from rscontrast.tasks.false import FALSE as FALSE
+from rscontrast.tasks.simclr import SimCLR as SimCLR

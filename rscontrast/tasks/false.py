@@ -1,0 +1,68 @@
+"""FALSE: SimCLR that calibrates the negatives which look like the positive (arXiv 2211.07928)."""
+
+from typing import Any
+
+from rscontrast.errors import InputError
+from rscontrast.losses import FALSELoss, InfoNCE
+from rscontrast.tasks.simclr import SimCLR
+
+
+class FALSE(SimCLR):
+    """SimCLR under the calibrated loss of :func:`rscontrast.losses.false_contrastive`."""
+
+    def __init__(
+        self,
+        model: str = "resnet18",
+        in_channels: int = 4,
+        weights: str | None = None,
+        hidden_dim: int = 512,
+        output_dim: int = 128,
+        temperature: float = 0.5,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-4,
+        select: str = "nearest",
+        confidence: float = 0.9,
+        positive_threshold: float = 0.9,
+        margin: float = 0.0,
+        max_selected: int = 8,
+        symmetric: bool = False,
+        start_epoch: int = 0,
+    ) -> None:
+        """Build as :class:`SimCLR`, with the loss of FALSE.
+
+        Args:
+            model: see :class:`SimCLR`, as for all up to ``weight_decay``.
+            in_channels: bands of one date.
+            weights: checkpoint of an encoder to start from.
+            hidden_dim: width of the projection head.
+            output_dim: size of an embedding.
+            temperature: of the loss.
+            lr: peak learning rate.
+            weight_decay: of the weights of layers.
+            select: "global" (the released rule), "nearest" or "above" (reconstructions).
+            confidence: weight of a determined false negative as a positive, 0 to 1.
+            positive_threshold: least similarity of an anchor to its positive.
+            margin: of "above".
+            max_selected: of "above": at most so many an anchor.
+            symmetric: what i determines of j holds of j for i.
+            start_epoch: epochs of plain SimCLR first; ours, the released code has 0.
+
+        Raises:
+            InputError: an unknown name or a value out of range.
+        """
+        if start_epoch < 0:
+            raise InputError("start_epoch", start_epoch, "0 or more")
+        super().__init__()
+
+    def configure_losses(self) -> None:
+        """Build both losses: plain until ``start_epoch``, calibrated from there."""
+        names = ("temperature", "select", "confidence", "positive_threshold", "margin")
+        chosen: dict[str, Any] = {name: self.hparams[name] for name in names}
+        chosen |= {name: self.hparams[name] for name in ("max_selected", "symmetric")}
+        self.calibrated = FALSELoss(**chosen)
+        self.criterion = InfoNCE(self.hparams["temperature"])
+
+    def on_train_epoch_start(self) -> None:
+        """Change to the calibrated loss when its epoch has come."""
+        if self.current_epoch >= self.hparams["start_epoch"]:
+            self.criterion = self.calibrated
