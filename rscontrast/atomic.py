@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rscontrast.errors import WriteError
+from rscontrast.errors import RSContrastError, WriteError
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def atomic_path(final: Path | str) -> Iterator[Path]:
         yield tmp
         tmp.replace(final)
     except OSError as error:
-        if isinstance(error, WriteError):
+        if isinstance(error, RSContrastError):
             raise
         raise WriteError(f"{final}: not written ({_reason(error)})") from error
     finally:

@@ -62,7 +62,7 @@ class WriteError(RSContrastError, OSError):
     """An output could not be written whole; nothing stands under its final name."""
 
 
-def choose(argument: str, got: str, allowed: Iterable[str]) -> str:
+def choose[S: str](argument: str, got: S, allowed: Iterable[str]) -> S:
     """Return ``got`` if it is among ``allowed``.
 
     Raises:

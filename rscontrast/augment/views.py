@@ -107,7 +107,7 @@ class Dihedral(nn.Module):
         return {**batch, "image": self.normalise(jittered, usable), "valid": usable, "mask": labels}
 
 
-def _dihedral() -> tuple[nn.Module, ...]:
+def _dihedral() -> tuple[K.GeometricAugmentationBase2D, ...]:
     return (
         K.RandomHorizontalFlip(p=0.5),
         K.RandomVerticalFlip(p=0.5),
@@ -129,7 +129,7 @@ def as_pair(image: Tensor, in_channels: int) -> Tensor:
         InputError: another shape.
     """
     if image.ndim == 4 and image.shape[1] == 2 * in_channels:
-        image = image.unflatten(1, (2, in_channels))
+        image = torch.unflatten(image, 1, (2, in_channels))
     if image.ndim != 5 or image.shape[1:3] != (2, in_channels):
         allowed = f"[B, 2, {in_channels}, H, W] or [B, {2 * in_channels}, H, W]"
         raise InputError("image", list(image.shape), allowed)

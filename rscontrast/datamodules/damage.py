@@ -10,10 +10,11 @@ from torchgeo.datamodules import GeoDataModule
 from torchgeo.datasets.utils import Sample
 
 from rscontrast.augment import Dihedral
-from rscontrast.datamodules.pairs import pair_dataset
+from rscontrast.datamodules.pairs import pair_images
 from rscontrast.datamodules.statistics import band_statistics
-from rscontrast.datasets import STACDataset
+from rscontrast.datasets import STACDataset, TemporalPairDataset
 from rscontrast.datasets.pairs import PairSlice
+from rscontrast.datasets.stac import STACLabels
 from rscontrast.errors import InputError
 from rscontrast.samplers import GriddedPlaceSampler, TemporalPairSampler
 from rscontrast.stac import read_items, read_pairs
@@ -28,8 +29,8 @@ class CellSampler(Sampler[PairSlice]):
     ) -> None:
         """Take the cells, which of them show foreground, the draws an epoch and their seed."""
         self.cells, self.length = list(cells), length
-        weight = np.where(foreground, 0.5 / max(1, foreground.sum()), 0.0)
-        weight += np.where(~foreground, 0.5 / max(1, (~foreground).sum()), 0.0)
+        weight = np.where(foreground, 0.5 / max(1, int(foreground.sum())), 0.0)
+        weight += np.where(~foreground, 0.5 / max(1, int((~foreground).sum())), 0.0)
         self.weight = weight / weight.sum()
         self.generator = np.random.default_rng(seed)
 
@@ -45,6 +46,8 @@ class CellSampler(Sampler[PairSlice]):
 
 class DamageDataModule(GeoDataModule):
     """Labelled cells of the places of ``pairs``, turned and flipped on the device."""
+
+    length: int  # TorchGeo's may be None; here it is always given
 
     def __init__(
         self,
@@ -101,8 +104,8 @@ class DamageDataModule(GeoDataModule):
             return
         if self.contract is not None:
             self.contract.require(self.bands)
-        images = pair_dataset(self.items, self.pairs, self.bands)
-        labels = images.dataset.labels(self.label)
+        source = pair_images(self.items, self.pairs, self.bands)
+        images, labels = TemporalPairDataset(source), source.labels(self.label)
         dates = TemporalPairSampler(images, pairs=self.pairs, generator=self.seed)
         grid = GriddedPlaceSampler(images, size=self.patch_size, roi=dates.roi)
         every = [next(dates._iter_subset(place)) for place in grid]
@@ -118,10 +121,11 @@ class DamageDataModule(GeoDataModule):
         self.class_weights = class_weights(counts.sum(axis=0))
         self.train_dataset, self.train_aug = dataset, Dihedral(self.contract)
         foreground = counts[:, 1:].sum(axis=1) > 0
-        self.train_sampler = CellSampler(cells, foreground, self.length, self.seed)
+        draws = CellSampler(cells, foreground, self.length, self.seed)
+        self.train_sampler = draws  # type: ignore[assignment]  # TorchGeo declares only its own
 
     def _labelled(
-        self, cells: Sequence[PairSlice], labels: object
+        self, cells: Sequence[PairSlice], labels: STACLabels
     ) -> tuple[list[PairSlice], NDArray[np.int64]]:
         """Cells that have labels, and the pixels of each class in them, [N, classes]."""
         kept, counts = [], []
@@ -142,7 +146,9 @@ class DamageDataModule(GeoDataModule):
             raise InputError("pairs", len(cells), f"pairs with {self.label!r} dated within them")
         return kept, np.stack(counts)
 
-    def val_dataloader(self) -> list[DataLoader[Sample]]:
+    def val_dataloader(  # type: ignore[override]  # TorchGeo declares one; Lightning takes a list
+        self,
+    ) -> list[DataLoader[Sample]]:
         """No validation set: `evaluate` scores whole places."""
         return []
 

@@ -24,6 +24,8 @@ STATISTICS_PATCHES = 64
 class PairDataModule(GeoDataModule):
     """Random patches of temporal pairs, made into views on the device."""
 
+    length: int  # TorchGeo's may be None; here it is always given
+
     def __init__(
         self,
         items: gpd.GeoDataFrame | str,
@@ -74,7 +76,7 @@ class PairDataModule(GeoDataModule):
         """
         if self.contract is not None:
             return
-        dataset = pair_dataset(self.items, self.pairs, self.bands)
+        dataset = TemporalPairDataset(pair_images(self.items, self.pairs, self.bands))
         # Statistics must not take draws from training, or their number would change the run.
         look, draw = np.random.default_rng(self.seed).spawn(2)
         patches = self._sampler(dataset, STATISTICS_PATCHES, look)
@@ -97,15 +99,17 @@ class PairDataModule(GeoDataModule):
             @ dates
         )
 
-    def val_dataloader(self) -> list[DataLoader[Sample]]:
+    def val_dataloader(  # type: ignore[override]  # TorchGeo declares one; Lightning takes a list
+        self,
+    ) -> list[DataLoader[Sample]]:
         """No validation set: pretraining is judged by what is built on it."""
         return []
 
 
-def pair_dataset(
+def pair_images(
     items: gpd.GeoDataFrame, pairs: gpd.GeoDataFrame, bands: tuple[str, ...]
-) -> TemporalPairDataset:
-    """Wrap the items that the pairs name.
+) -> STACDataset:
+    """Imagery of the items that the pairs name.
 
     Raises:
         InputError: the pairs name items that are not there.
@@ -114,4 +118,4 @@ def pair_dataset(
     missing = sorted(wanted - set(items["id"]))
     if missing:
         raise InputError("pairs", missing[0], "pairs of the items given (same search)")
-    return TemporalPairDataset(STACDataset(items[items["id"].isin(wanted)], bands=bands))
+    return STACDataset(items[items["id"].isin(wanted)], bands=bands)

@@ -23,7 +23,7 @@ def band_statistics(
     Raises:
         InputError: no pixel is valid, or a band is constant.
     """
-    count, total, square = 0, np.float64(0), np.float64(0)
+    count, total, square = 0, np.zeros(1), np.zeros(1)
     for sample in samples:
         pixels = sample["image"].movedim(1, 0)[:, sample["valid"]].numpy().astype(np.float64)
         count += pixels.shape[1]

@@ -37,4 +37,5 @@ class Lookup:
         rows = np.flatnonzero(hit)
         corners = (x.start, y.start, x.stop, y.stop)
         patch = shapely.Point(corners[:2]) if corners[:2] == corners[2:] else shapely.box(*corners)
-        return rows[shapely.intersects(self._geometry[rows], patch)]
+        found: NDArray[np.intp] = rows[shapely.intersects(self._geometry[rows], patch)]
+        return found

@@ -47,7 +47,7 @@ class TemporalPairDataset(GeoDataset):
         Raises:
             InputError: an unknown layout.
         """
-        self.layout = choose("layout", layout, LAYOUTS)
+        self.layout: Layout = choose("layout", layout, LAYOUTS)
         self.dataset, self.extras, self.transforms = dataset, tuple(extras), transforms
         self.index = dataset.index
 
@@ -72,7 +72,9 @@ class TemporalPairDataset(GeoDataset):
         for dataset in (self.dataset, *self.extras):
             dataset.res = new_res
 
-    def __and__(self, other: GeoDataset) -> "TemporalPairDataset":
+    def __and__(  # type: ignore[override]  # TorchGeo's joins samples of one time; ours stays pairs
+        self, other: GeoDataset
+    ) -> "TemporalPairDataset":
         """Join a dataset that is read once a pair, over the time between the dates."""
         if not isinstance(other, GeoDataset):
             raise TypeError(f"& joins GeoDatasets, not {type(other).__name__}")
@@ -91,15 +93,14 @@ class TemporalPairDataset(GeoDataset):
         """Read one pair.
 
         Args:
-            index: slices x and y, and two time slices; or one time slice, of which the first and
-                the last acquisition are the pair.
+            index: slices x and y, and two time slices; or any slice of TorchGeo's, within which
+                the first and the last acquisition are the pair.
 
         Raises:
             IndexError: nothing lies there, or the one time slice holds a single date.
             InputError: the dataset stacks dates itself (``time_series=True``).
         """
-        x, y, times = index if len(index) == 3 else (*index, slice(None))
-        pre, post = times if isinstance(times, tuple) else self._ends(x, y, times)
+        x, y, (pre, post) = self._resolve(index)
         parts = [self.dataset[x, y, t] for t in (pre, post)]
         images = [part["image"] for part in parts]
         if images[0].ndim != 3:
@@ -118,8 +119,15 @@ class TemporalPairDataset(GeoDataset):
         sample["dates"] = torch.tensor(dates, dtype=torch.float64)
         return sample if self.transforms is None else self.transforms(sample)
 
+    def _resolve(self, index: PairSlice | GeoSlice) -> PairSlice:
+        """Fill in what a slice leaves open, once, so that all datasets are read alike."""
+        if isinstance(index, tuple) and len(index) == 3 and isinstance(index[2], tuple):
+            x, y, _ = self._disambiguate_slice(index[:2])
+            return x, y, index[2]
+        x, y, t = self._disambiguate_slice(index)
+        return x, y, self._ends(x, y, t)
+
     def _ends(self, x: slice, y: slice, t: slice) -> tuple[slice, slice]:
-        x, y, t = self._disambiguate_slice((x, y, t))
         rows = self.index.cx[x.start : x.stop, y.start : y.stop]
         spans = rows.index[rows.index.overlaps(pd.Interval(t.start, t.stop, closed="both"))]
         if len(spans.unique()) < 2:

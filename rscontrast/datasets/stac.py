@@ -6,7 +6,7 @@ a dataset costs nothing to pickle and is safe to hand to worker processes.
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import geopandas as gpd
 import numpy as np
@@ -16,6 +16,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
+from rasterio.warp import calculate_default_transform
 from torch import Tensor
 from torchgeo.datasets import GeoDataset, IntersectionDataset, UnionDataset
 from torchgeo.datasets.utils import GeoSlice, Sample
@@ -23,7 +24,7 @@ from torchgeo.datasets.utils import GeoSlice, Sample
 from rscontrast.datasets.lookup import Lookup
 from rscontrast.errors import BandError, GridError, InputError
 from rscontrast.io import Scene, read_classes, read_mosaic
-from rscontrast.io.read import transformer
+from rscontrast.io.read import crs_wkt, footprint, transformer
 from rscontrast.stac.index import native_geobox
 from rscontrast.stac.provider import GENERIC, BandSource, Provider
 from rscontrast.types import IGNORE
@@ -91,7 +92,8 @@ class STACDataset(GeoDataset):
     @property
     def crs(self) -> CRS:
         """CRS in which patches are asked for."""
-        return self.index.crs
+        crs: CRS = self.index.crs
+        return crs
 
     @crs.setter
     def crs(self, new_crs: CRS) -> None:
@@ -195,9 +197,37 @@ class STACLabels(GeoDataset):
             source = images.provider.band(str(row["id"]), row["assets"], asset)
             _require_overlap(source, native_geobox(row, source.asset), box)
             self._sources[scene] = source
-        self.index = images.index[images.index["scene"].isin(list(self._sources))]
-        self._lookup, self._row_scene = Lookup(self.index), self.index["scene"].to_numpy()
-        self._res = images.res
+        self._seen: gpd.GeoDataFrame | None = None
+
+    @property
+    def index(self) -> gpd.GeoDataFrame:
+        """Rows of the imagery's index that have labels, whatever CRS it is in by now."""
+        whole = self.images.index
+        if self._seen is not whole:
+            self._seen, self._index = whole, whole[whole["scene"].isin(list(self._sources))]
+            self._lookup, self._row_scene = Lookup(self._index), self._index["scene"].to_numpy()
+        return self._index
+
+    @property
+    def crs(self) -> CRS:
+        """CRS of the imagery."""
+        return self.images.crs
+
+    @crs.setter
+    def crs(self, new_crs: CRS) -> None:
+        # A copy: moving the labels must not move imagery that is used elsewhere.
+        self.images = copy.copy(self.images)
+        self.images.crs = new_crs
+
+    @property
+    def res(self) -> tuple[float, float]:
+        """Pixel size of the imagery."""
+        return self.images.res
+
+    @res.setter
+    def res(self, new_res: float | tuple[float, float]) -> None:
+        self.images = copy.copy(self.images)
+        self.images.res = new_res
 
     def __getitem__(self, index: GeoSlice) -> Sample:
         """Read the labels of one patch; where several items have one, the first class stays.
@@ -228,7 +258,7 @@ def read_mask(sources: Sequence[BandSource], geobox: GeoBox) -> Tensor:
     return torch.from_numpy(mask.astype(np.int64))
 
 
-def _scene(row: dict[str, object], bands: Sequence[str], provider: Provider, masks: bool) -> Scene:
+def _scene(row: dict[str, Any], bands: Sequence[str], provider: Provider, masks: bool) -> Scene:
     name, assets = str(row["id"]), row["assets"]
     sources = tuple(provider.band(name, assets, band) for band in bands)
     return Scene(sources, tuple(provider.masks(name, assets)) if masks else ())
@@ -236,8 +266,11 @@ def _scene(row: dict[str, object], bands: Sequence[str], provider: Provider, mas
 
 def _index(items: gpd.GeoDataFrame, boxes: Sequence[GeoBox], crs: CRS) -> gpd.GeoDataFrame:
     times = items["datetime"].dt.tz_convert("UTC").dt.tz_localize(None)
-    spans = pd.IntervalIndex.from_arrays(times, times, closed="both", name="datetime")
-    footprints = [box.extent.to_crs(crs.to_wkt()).geom for box in boxes]
+    # To pandas 3.1 an interval without a length overlaps nothing, not even what it lies in, and
+    # TorchGeo's RasterDataset looks its files up by what our index says.
+    ends = times + pd.Timedelta(1, "us")
+    spans = pd.IntervalIndex.from_arrays(times, ends, closed="both", name="datetime")
+    footprints = [footprint(box, crs.to_wkt()) for box in boxes]
     data = {"id": items["id"].to_numpy(), "scene": np.arange(len(items))}
     return gpd.GeoDataFrame(data, index=spans, geometry=footprints, crs=crs).sort_index()
 
@@ -247,14 +280,15 @@ def _resolution(boxes: Sequence[GeoBox], codes: pd.Series, crs: CRS) -> tuple[fl
     for box, code in zip(boxes, codes, strict=True):
         if CRS.from_user_input(code) == crs:
             return abs(box.transform.a), abs(box.transform.e)
-    warped = boxes[0].to_crs(crs.to_wkt())
-    return abs(warped.transform.a), abs(warped.transform.e)
+    (height, width), bounds = boxes[0].shape, tuple(boxes[0].boundingbox)
+    warped = calculate_default_transform(crs_wkt(boxes[0]), crs.to_wkt(), width, height, *bounds)[0]
+    return abs(warped.a), abs(warped.e)
 
 
 def _require_overlap(source: BandSource, label: GeoBox, image: GeoBox) -> None:
     if label.crs is None:
         raise GridError(f"item {source.item}, label {source.asset}: no CRS; georeference the file")
-    if not label.extent.to_crs(image.crs).geom.intersects(image.extent.geom):
+    if not footprint(label, crs_wkt(image)).intersects(image.extent.geom):
         text = f"item {source.item}, label {source.asset}: lies off the imagery's grid"
         raise GridError(f"{text}: {label.extent.boundingbox} against {image.extent.boundingbox}")
 
@@ -274,4 +308,5 @@ def _place(x: slice, y: slice, t: slice, geobox: GeoBox) -> dict[str, Tensor]:
 
 
 def _pair(res: float | tuple[float, float]) -> tuple[float, float]:
-    return (float(res), float(res)) if isinstance(res, int | float) else tuple(res)
+    x, y = (res, res) if isinstance(res, int | float) else res
+    return float(x), float(y)

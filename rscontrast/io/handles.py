@@ -1,8 +1,10 @@
 """Open raster handles, kept for the next read: one set a thread, bounded, never across a fork."""
 
+import atexit
 import os
 import threading
 from collections import OrderedDict
+from pathlib import Path
 
 import rasterio
 from rasterio.io import DatasetReader
@@ -18,20 +20,30 @@ class _Handles(threading.local):
 
 
 _handles = _Handles()
+_inherited: list[object] = []
+
+
+@atexit.register
+def _close() -> None:
+    """Close this thread's handles while rasterio can still say what goes wrong in doing so."""
+    while _handles.pid == os.getpid() and _handles.open:
+        _handles.open.popitem()[1][0].close()
 
 
 def handle(href: str) -> tuple[DatasetReader, str | None]:
     """Open ``href``, or return the handle that this thread has open already, and its CRS as WKT.
 
-    The text is kept since asking for it costs as much as reading a small window. A local file that was written anew since is opened anew.
+    The text is kept, since asking for it costs as much as reading a small window. A local file
+    that was written anew since is opened anew.
 
     Raises:
         rasterio.errors.RasterioIOError: GDAL cannot open it.
     """
     if _handles.pid != os.getpid():
-        # GDAL's state of a parent process is not usable in a child: forget, do not close.
-        _handles.__init__()  # type: ignore[misc]  # the documented way to reset a threading.local
-    key = (href, os.stat(href).st_mtime_ns if os.path.exists(href) else 0)
+        # A parent's handles are not usable in a child, nor may the child close them.
+        _inherited.append(_handles.open)
+        _handles.pid, _handles.open = os.getpid(), OrderedDict()
+    key = (href, _changed(href))
     found = _handles.open.pop(key, None)
     if found is None:
         # Without this GDAL lists the folder, which for an object store is a slow request.
@@ -42,3 +54,11 @@ def handle(href: str) -> tuple[DatasetReader, str | None]:
     while len(_handles.open) > LIMIT:
         _handles.open.popitem(last=False)[1][0].close()
     return found
+
+
+def _changed(href: str) -> int:
+    """When a local file was last written, nanoseconds; 0 for a URL or a file that is missing."""
+    try:
+        return Path(href).stat().st_mtime_ns
+    except (OSError, ValueError):  # a signed URL can be too long for a file's name
+        return 0

@@ -11,20 +11,26 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from odc.geo.types import Shape2d
 from pyproj import CRS, Transformer
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.warp import reproject
 from rasterio.windows import Window
+from shapely.geometry.base import BaseGeometry
 
 from rscontrast.errors import AssetError, GridError
 from rscontrast.io.handles import handle
 from rscontrast.stac.provider import BandSource
 from rscontrast.types import IGNORE
+
+type Points = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""x and y."""
 
 MARGIN = 3
 """Source pixels around the window, so that an interpolation at its edge has neighbours."""
@@ -109,12 +115,11 @@ def read_classes(source: BandSource, geobox: GeoBox, *, fill: int = IGNORE) -> N
     part = _read_window(source, geobox, Resampling.nearest)
     if part is None:
         return out
-    if not np.can_cast(part.pixels.dtype, np.uint8):
-        bad = part.pixels[~part.empty & (part.pixels != part.pixels.astype(np.uint8))]
-        if bad.size:
-            raise AssetError(f"{_name(source)}: value {bad[0]} is no class; allowed: 0 to 255")
-    values = np.where(part.empty, fill, part.pixels).astype(np.uint8)
-    return part.place(values, out, Resampling.nearest, fill)
+    values = np.where(part.empty, np.int16(fill), part.pixels)
+    bad = values[(values < 0) | (values > IGNORE) | (values != np.floor(values))]
+    if bad.size:
+        raise AssetError(f"{_name(source)}: value {bad[0]} is no class; allowed: 0 to 255")
+    return part.place(values.astype(np.uint8), out, Resampling.nearest, fill)
 
 
 @dataclass(frozen=True)
@@ -192,13 +197,13 @@ def _under(
         their window; how many of them make one pixel of the grid along an axis (at least 1); and
         the (row, col) of the window in the grid if the two are one lattice. None: none lies there.
     """
-    target = geobox.crs.to_wkt()
+    target = crs_wkt(geobox)
     same = _same_crs(wkt, target)
     offset = _lattice_offset(data.transform, geobox) if same else None
-    x, y = geobox.transform @ _outline(geobox.shape)
+    x, y = apply_affine(geobox.transform, *_outline(geobox.shape))
     if not same:
         x, y = transformer(target, wkt).transform(x, y)
-    cols, rows = ~data.transform @ (np.asarray(x), np.asarray(y))
+    cols, rows = apply_affine(~data.transform, np.asarray(x), np.asarray(y))
     if not (np.isfinite(cols).all() and np.isfinite(rows).all()):
         return None
     ratio = min(np.ptp(cols) / geobox.shape[1], np.ptp(rows) / geobox.shape[0])
@@ -222,7 +227,7 @@ def _lattice_offset(transform: Affine, geobox: GeoBox) -> tuple[int, int] | None
     return (row, col) if aligned else None
 
 
-def _outline(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _outline(shape: Shape2d) -> Points:
     """Points (x, y) in pixels along the border of a grid: a straight edge bends in another CRS."""
     along = np.linspace(0, 1, 9)
     low, high = np.zeros_like(along), np.ones_like(along)
@@ -233,13 +238,42 @@ def _outline(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 def _span(pixels: NDArray[np.float64], size: int, margin: int) -> tuple[int, int]:
     """First and past-the-last pixel that a range of coordinates touches, within the file."""
-    first, last = math.floor(pixels.min() + 1e-2), math.ceil(pixels.max() - 1e-2)
+    # A lattice written with other digits is off by up to 2 hundredths, see _lattice_offset.
+    first, last = math.floor(pixels.min() + 3e-2), math.ceil(pixels.max() - 3e-2)
     return max(0, first - margin), min(size, last + margin)
 
 
 @lru_cache(maxsize=256)
 def _same_crs(a: str, b: str) -> bool:
     return a == b or CRS.from_wkt(a).equals(CRS.from_wkt(b), ignore_axis_order=True)
+
+
+def crs_wkt(geobox: GeoBox) -> str:
+    """CRS of a grid as WKT.
+
+    Raises:
+        GridError: the grid has none.
+    """
+    if geobox.crs is None:
+        where = tuple(geobox.boundingbox)
+        raise GridError(f"grid of bounds {where}: no CRS; georeference the file or its item")
+    return geobox.crs.to_wkt()
+
+
+def footprint(geobox: GeoBox, crs: str) -> BaseGeometry:
+    """Outline of a grid in ``crs``, by its corners (odc-geo's own way is deprecated by shapely)."""
+    move = transformer(crs_wkt(geobox), crs)
+
+    def moved(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.column_stack(move.transform(xy[:, 0], xy[:, 1]))
+
+    outline: BaseGeometry = shapely.transform(geobox.extent.geom, moved)
+    return outline
+
+
+def apply_affine(transform: Affine, x: NDArray[np.float64], y: NDArray[np.float64]) -> Points:
+    """Map arrays of points (x, y)."""
+    return transform @ (x, y)  # type: ignore[return-value, operator]  # the stub knows only floats
 
 
 @lru_cache(maxsize=256)

@@ -17,6 +17,7 @@ from rasterio.windows import Window
 
 from rscontrast.atomic import atomic_path
 from rscontrast.errors import WriteError
+from rscontrast.io.read import crs_wkt
 from rscontrast.types import PathOrStr
 
 BLOCK = 256
@@ -60,7 +61,7 @@ class CogWriter:
             "count": len(self.bands),
             "height": geobox.shape[0],
             "width": geobox.shape[1],
-            "crs": geobox.crs.to_wkt(),
+            "crs": crs_wkt(geobox),
             "transform": geobox.transform,
             "nodata": nodata,
             "tiled": True,
@@ -81,9 +82,16 @@ class CogWriter:
             self.folder = Path(
                 tempfile.mkdtemp(prefix=".cog-", suffix=".tmp", dir=self.path.parent)
             )
-            self.raster = rasterio.open(self.folder / "plain.tif", "w", **self.profile)
-        except (OSError, RasterioError) as error:
+        except OSError as error:
             raise WriteError(f"{self.path}: cannot be begun ({error})") from error
+        try:
+            self.raster = rasterio.open(self.folder / "plain.tif", "w", **self.profile)
+        except BaseException as error:
+            # Python calls __exit__ only after an __enter__ that came to its end.
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if isinstance(error, OSError | RasterioError):
+                raise WriteError(f"{self.path}: cannot be begun ({error})") from error
+            raise
         return self
 
     def write(self, pixels: NDArray[np.generic], row: int, col: int) -> None:
@@ -128,7 +136,8 @@ class CogWriter:
                 # GDAL can lose a failed write at closing: reading every block tells.
                 for band in written.indexes:
                     written.checksum(band)
-        except (RasterioError, OSError) as error:
+        except Exception as error:
+            # rasterio.shutil lets GDAL's own errors through, which have no public class.
             raise self._failed(error) from error
         with atomic_path(self.path) as tmp:
             cog.rename(tmp)

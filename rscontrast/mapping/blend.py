@@ -25,7 +25,7 @@ def starts(first: int, last: int, size: int, overlap: int) -> range:
 
 
 def ramp(size: int, overlap: int) -> NDArray[np.float32]:
-    """Weight of a patch's pixels [size, size]: linear over the overlap, 1 in the middle, above 0."""
+    """Weights of a patch [size, size]: 1 in the middle, linear over the overlap, above 0."""
     edge = np.minimum(np.arange(size) + 1, size - np.arange(size)) / (overlap + 1)
     axis = np.minimum(edge, 1.0).astype(np.float32)
     return np.outer(axis, axis)

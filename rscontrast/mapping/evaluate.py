@@ -64,18 +64,17 @@ def evaluate(
         segmenter, patch_size=patch_size, overlap=overlap, batch_size=batch_size, device=device
     )
     names = segmenter.class_names
+    nothing = np.zeros((len(names), len(names)), dtype=np.int64)
     found: dict[str, NDArray[np.int64]] = {}
     jobs = plan(items, pairs, segmenter.contract.bands[0])
     for job in tqdm(jobs, desc="evaluate", unit="pair", disable=not progress):
         sources = label_sources(job, label)
-        found[job.name] = sum(
-            confusion(
-                read_truth(sources, job, tile), _classes(predictor, job, tile), len(names), IGNORE
-            )
-            for tile in tiles(job.geobox, tile_size)
-        )
+        found[job.name] = nothing.copy()
+        for tile in tiles(job.geobox, tile_size):
+            truth, classes = read_truth(sources, job, tile), _classes(predictor, job, tile)
+            found[job.name] += confusion(truth, classes, len(names), IGNORE)
     result = {name: scores(matrix, names) for name, matrix in found.items()}
-    result["all"] = scores(sum(found.values()), names)
+    result["all"] = scores(sum(found.values(), start=nothing), names)
     if out is not None:
         text = json.dumps({name: score.to_dict() for name, score in result.items()}, indent=2)
         write_text(Path(out), text)

@@ -8,13 +8,14 @@ import geopandas as gpd
 import numpy as np
 import shapely
 from affine import Affine
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.features import geometry_mask
 from shapely.geometry.base import BaseGeometry
 
 from rscontrast.errors import EmptySearchError, InputError
 from rscontrast.io import Scene
-from rscontrast.io.read import transformer
+from rscontrast.io.read import apply_affine, crs_wkt, transformer
 from rscontrast.stac.index import native_geobox
 from rscontrast.stac.provider import GENERIC, Provider
 from rscontrast.types import Bounds
@@ -105,7 +106,7 @@ def _job(
     key = provider.band(pre[0]["id"], pre[0]["assets"], band).asset
     grid = native_geobox(pre[0], key)
     area = shapely.transform(
-        ground, transformer("EPSG:4326", grid.crs.to_wkt()).transform, interleaved=False
+        ground, transformer("EPSG:4326", crs_wkt(grid)).transform, interleaved=False
     )
     name = f"{pair['pre_ids'][0]}_{pair['post_ids'][0]}"
     post = tuple(rows[name] for name in pair["post_ids"])
@@ -115,8 +116,8 @@ def _job(
 def _covering(grid: GeoBox, bounds: Bounds) -> GeoBox:
     """Part of the endless lattice of ``grid`` that covers ``bounds``."""
     xmin, ymin, xmax, ymax = bounds
-    corners = np.array([xmin, xmin, xmax, xmax]), np.array([ymin, ymax, ymin, ymax])
-    cols, rows = ~grid.transform @ corners
+    x, y = np.array([xmin, xmin, xmax, xmax]), np.array([ymin, ymax, ymin, ymax])
+    cols, rows = apply_affine(~grid.transform, x, y)
     # A footprint written in degrees ends a little off the pixel that it means.
     left, top = np.floor(cols.min() + 0.1), np.floor(rows.min() + 0.1)
     width, height = np.ceil(cols.max() - 0.1) - left, np.ceil(rows.max() - 0.1) - top
@@ -151,9 +152,10 @@ def tiles(geobox: GeoBox, side: int) -> Iterator[Tile]:
             yield Tile(row, col, min(side, height - row), min(side, width - col))
 
 
-def inside(job: Job, tile: Tile) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def inside(job: Job, tile: Tile) -> NDArray[np.bool_]:
     """Which pixels of a tile have their centre in the job's area, [h, w]."""
     box = part(job.geobox, tile.row, tile.col, tile.height, tile.width)
     # Half a pixel of slack: the border of a footprint in degrees is not the border of its pixels.
     grown = job.area.buffer(0.5 * abs(box.transform.a), join_style="mitre")
-    return geometry_mask([grown], box.shape, box.transform, invert=True)
+    within: NDArray[np.bool_] = geometry_mask([grown], box.shape, box.transform, invert=True)
+    return within

@@ -104,7 +104,8 @@ class Predictor:
             for window, found in zip(windows, self._classify(patches, usable), strict=True):
                 total[window] += found * weight
                 weights[window] += weight
-        return total / weights
+        total /= weights
+        return total
 
     @torch.inference_mode()
     def _classify(self, patches: torch.Tensor, valid: torch.Tensor) -> NDArray[np.float32]:
@@ -112,4 +113,5 @@ class Predictor:
         probabilities = self.model(inputs).softmax(dim=1).float().cpu()
         if not torch.isfinite(probabilities).all():
             raise TrainingError("the segmenter says NaN: its weights are broken, fine-tune again")
-        return probabilities.numpy()
+        found: NDArray[np.float32] = probabilities.numpy()
+        return found

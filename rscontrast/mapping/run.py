@@ -174,7 +174,7 @@ def _write_catalog(results: list[pystac.Item], path: Path) -> None:
     catalog.normalize_hrefs(str(path.parent.resolve()))
     catalog.catalog_type = pystac.CatalogType.SELF_CONTAINED
     latest = list(catalog.get_items())[-1]
-    write_text(latest.get_self_href(), _json(latest))
+    write_text(latest.self_href, _json(latest))
     write_text(path, _json(catalog))
 
 

@@ -61,7 +61,7 @@ class SiameseSegmenter(nn.Module):
 
 
 def _fuse(features: Tensor, conv: nn.Module) -> Tensor:
-    pre, post = features.unflatten(0, (-1, 2)).unbind(1)
+    pre, post = torch.unflatten(features, 0, (-1, 2)).unbind(1)
     if pre.shape[1] == 0:
         return pre
     fused: Tensor = conv(torch.cat([pre, post, (post - pre).abs()], dim=1))

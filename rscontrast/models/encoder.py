@@ -1,5 +1,7 @@
 """Encoders by name, with any number of bands, in the shape that every SMP decoder takes."""
 
+from typing import Any
+
 import segmentation_models_pytorch as smp
 import timm
 import torch
@@ -53,4 +55,5 @@ def embed(encoder: nn.Module, images: Tensor) -> Tensor:
 
 def embedding_size(encoder: nn.Module) -> int:
     """D of :func:`embed`."""
-    return int(encoder.out_channels[-1])
+    channels: Any = encoder.out_channels  # a list of int, which nn.Module cannot declare
+    return int(channels[-1])

@@ -73,14 +73,17 @@ class TemporalPairSampler(TemporalSampler):
             raise EmptySearchError(text)
         self._pre, self._post, self._shapes = pre, post, shapes
         shapely.prepare(self._shapes)
-        self._slices = [slice(a, b) for a, b in zip(self.dates["start"], self.dates["end"])]
+        spans = zip(self.dates["start"], self.dates["end"], strict=True)
+        self._slices = [slice(start, end) for start, end in spans]
 
     @property
     def roi(self) -> BaseGeometry:
         """Where there are pairs, in the CRS of the dataset: the ``roi`` for a spatial sampler."""
         return shapely.union_all(self._shapes)
 
-    def _iter_subset(self, location: tuple[slice, slice] = EVERYWHERE) -> Iterator[PairSlice]:
+    def _iter_subset(  # type: ignore[override]  # TorchGeo's yields one time slice; ours yields two
+        self, location: tuple[slice, slice] = EVERYWHERE
+    ) -> Iterator[PairSlice]:
         """Yield every pair of a place once, shuffled.
 
         Raises:
@@ -134,7 +137,8 @@ def _by_table(
     dates: gpd.GeoDataFrame, pairs: gpd.GeoDataFrame, tolerance: pd.Timedelta
 ) -> Candidates:
     def find(times: pd.Series) -> NDArray[np.intp]:
-        position = np.searchsorted(dates["start"], times.to_numpy() + tolerance, side="right") - 1
+        latest = times.to_numpy() + tolerance
+        position: NDArray[np.intp] = np.searchsorted(dates["start"], latest, side="right") - 1
         late = times.to_numpy() > dates["end"].to_numpy()[position] + tolerance
         if (position < 0).any() or late.any():
             missing = times[(position < 0) | late].iloc[0]

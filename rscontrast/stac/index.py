@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import mapping, shape
 
 from rscontrast.atomic import atomic_path
-from rscontrast.errors import AssetError, EmptySearchError, InputError
+from rscontrast.errors import AssetError, EmptySearchError, GridError, InputError
 from rscontrast.types import PathOrStr
 
 _TOP = ("type", "stac_version", "stac_extensions", "id", "bbox", "links", "assets", "collection")
@@ -108,10 +108,10 @@ def read_items(path: PathOrStr) -> gpd.GeoDataFrame:
     from stac_geoparquet.arrow import stac_table_to_items
 
     try:
-        table = pq.read_table(path)
-        return items_frame(_drop_empty(item) for item in stac_table_to_items(table))
-    except (OSError, pa.ArrowException, KeyError) as error:
+        items = list(stac_table_to_items(pq.read_table(path)))
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise InputError("items", str(path), f"a stac-geoparquet file ({error})") from error
+    return items_frame(_drop_empty(item) for item in items)
 
 
 def _drop_empty(value: Any) -> Any:
@@ -130,6 +130,7 @@ def native_geobox(item: Mapping[str, Any], asset_key: str) -> GeoBox:
 
     Raises:
         AssetError: the metadata lack the grid and the file cannot be opened.
+        GridError: neither the metadata nor the file has a CRS.
     """
     asset = item["assets"][asset_key]
 
@@ -149,6 +150,8 @@ def native_geobox(item: Mapping[str, Any], asset_key: str) -> GeoBox:
 def _file_geobox(item: str, asset_key: str, href: str) -> GeoBox:
     try:
         with rasterio.open(href) as source:
+            if source.crs is None:
+                raise GridError(f"item {item}, asset {asset_key}: no CRS in {href} or the metadata")
             return GeoBox(source.shape, source.transform, source.crs)
     except rasterio.errors.RasterioIOError as error:
         raise AssetError(f"item {item}, asset {asset_key}: cannot open {href} ({error})") from error

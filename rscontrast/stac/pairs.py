@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -132,7 +133,7 @@ def acquisitions(items: gpd.GeoDataFrame, *, tolerance: str = "1h") -> gpd.GeoDa
     return frame.sort_values("datetime", kind="stable", ignore_index=True)
 
 
-def _series(row: dict[str, object]) -> str:
+def _series(row: dict[str, Any]) -> str:
     """Items with the same collection, platform and CRS can be one acquisition."""
     assets = row["assets"].values()
     code = row.get("proj:code") or next((a["proj:code"] for a in assets if "proj:code" in a), "")
@@ -189,7 +190,8 @@ def _components(count: int, a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray
 def _column(items: gpd.GeoDataFrame, name: str) -> NDArray[np.float64]:
     if name not in items:
         return np.full(len(items), np.nan)
-    return pd.to_numeric(items[name]).to_numpy(dtype=np.float64)
+    column: NDArray[np.float64] = pd.to_numeric(items[name]).to_numpy(dtype=np.float64)
+    return column
 
 
 def _times(pairs: gpd.GeoDataFrame) -> tuple[NDArray[np.datetime64], NDArray[np.datetime64]]:

@@ -88,7 +88,9 @@ def _bands(asset: Asset) -> list[dict[str, Any]]:
 def _band_names(assets: Mapping[str, Asset]) -> Iterator[str]:
     for asset in assets.values():
         for band in _bands(asset):
-            yield from (band[key] for key in ("name", "eo:common_name") if key in band)
+            yield from (
+                band[key] for key in ("name", "eo:common_name", "common_name") if key in band
+            )
 
 
 def _source(item: str, key: str, asset: Asset, position: int) -> BandSource:

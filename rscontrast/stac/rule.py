@@ -10,6 +10,8 @@ from rscontrast.errors import InputError, choose
 
 RELATIONS = ("any", "before", "after", "straddle")
 
+type Times = NDArray[np.datetime64]
+
 
 @dataclass(frozen=True)
 class PairRule:
@@ -44,20 +46,21 @@ class PairRule:
         except ValueError as error:
             raise InputError("event", self.event, "an ISO date or instant") from error
         naive = time if time.tzinfo is None else time.tz_convert("UTC").tz_localize(None)
-        return naive.to_datetime64()
+        event: np.datetime64 = naive.to_datetime64()
+        return event
 
-    def gap_days(self, pre: NDArray[np.datetime64], post: NDArray[np.datetime64]) -> NDArray[float]:
+    def gap_days(self, pre: Times, post: Times) -> NDArray[np.float64]:
         """Days from ``pre`` to ``post``, elementwise."""
         return (post - pre) / np.timedelta64(1, "D")
 
-    def straddles(self, pre: NDArray[np.datetime64], post: NDArray[np.datetime64]) -> NDArray[bool]:
+    def straddles(self, pre: Times, post: Times) -> NDArray[np.bool_]:
         """Whether the event lies after ``pre`` and not after ``post``, elementwise."""
         event = self.event_time
         if event is None:
             return np.zeros(len(pre), dtype=bool)
         return (pre < event) & (event <= post)
 
-    def allows(self, pre: NDArray[np.datetime64], post: NDArray[np.datetime64]) -> NDArray[bool]:
+    def allows(self, pre: Times, post: Times) -> NDArray[np.bool_]:
         """Whether each (pre, post) is a pair under the rule.
 
         Args:
@@ -68,8 +71,11 @@ class PairRule:
         allowed = (gap >= self.min_gap) & (gap > 0)
         if self.max_gap is not None:
             allowed &= gap <= self.max_gap
+        event = self.event_time
+        if event is None or self.relation == "any":
+            return allowed
         if self.relation == "before":
-            return allowed & (post < self.event_time)
+            return allowed & (post < event)
         if self.relation == "after":
-            return allowed & (pre >= self.event_time)
-        return allowed & self.straddles(pre, post) if self.relation == "straddle" else allowed
+            return allowed & (pre >= event)
+        return allowed & self.straddles(pre, post)

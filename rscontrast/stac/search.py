@@ -5,6 +5,7 @@ APIs and GeoParquet come behind the same function.
 """
 
 from collections.abc import Iterator, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +73,30 @@ def _walk(source: PathOrStr) -> Iterator[dict[str, Any]]:
             raise InputError("source", href, "the path or URL of a STAC catalog, a JSON file")
         href = str(path)
     try:
-        root = pystac.read_file(href)
-        items = [root] if isinstance(root, pystac.Item) else root.get_items(recursive=True)
-        for item in items:
+        for item in _items(href):
             item.make_asset_hrefs_absolute()
             yield item.to_dict(transform_hrefs=False)
+    except InputError:
+        raise
     except pystac.STACTypeError as error:
         raise InputError("source", href, f"STAC JSON ({error})") from error
     except (OSError, ValueError, KeyError, pystac.STACError) as error:
         # A file missing under a catalog would be a silent hole in every later result.
         raise AssetError(f"catalog {href}: a linked file cannot be read ({error})") from error
+
+
+def _items(href: str) -> Iterator[pystac.Item]:
+    data = pystac.StacIO.default().read_json(href)
+    if not isinstance(data, dict):
+        raise InputError("source", href, f"a JSON object, not a {type(data).__name__}")
+    if data.get("type") == "FeatureCollection":
+        yield from pystac.ItemCollection.from_dict(data)
+        return
+    root = pystac.read_dict(data, href=href)
+    if isinstance(root, pystac.Item):
+        yield root
+    elif isinstance(root, pystac.Catalog):  # a Collection is one too
+        yield from root.get_items(recursive=True)
 
 
 def read_aoi(aoi: AOI) -> BaseGeometry:
@@ -98,14 +113,18 @@ def read_aoi(aoi: AOI) -> BaseGeometry:
         return aoi
     if isinstance(aoi, gpd.GeoDataFrame):
         return _frame_area(aoi)
-    if isinstance(aoi, Sequence) and not isinstance(aoi, str):
-        if len(aoi) != 4 or not (aoi[0] < aoi[2] and aoi[1] < aoi[3]):
-            raise InputError("aoi", tuple(aoi), "(xmin, ymin, xmax, ymax) in degrees")
-        return shapely.box(*(float(number) for number in aoi))
+    if isinstance(aoi, str | PathLike):
+        return _file_area(aoi)
+    if len(aoi) != 4 or not (aoi[0] < aoi[2] and aoi[1] < aoi[3]):
+        raise InputError("aoi", tuple(aoi), "(xmin, ymin, xmax, ymax) in degrees")
+    return shapely.box(*(float(number) for number in aoi))
+
+
+def _file_area(path: PathOrStr) -> BaseGeometry:
     try:
-        return _frame_area(gpd.read_file(aoi))
+        return _frame_area(gpd.read_file(path))
     except (OSError, RuntimeError) as error:
-        raise InputError("aoi", str(aoi), "bounds or a vector file that GDAL reads") from error
+        raise InputError("aoi", str(path), "bounds or a vector file that GDAL reads") from error
 
 
 def _frame_area(frame: gpd.GeoDataFrame) -> BaseGeometry:

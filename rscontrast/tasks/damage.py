@@ -1,6 +1,7 @@
 """Segmentation of what changed between two dates: damage classes, or change and no change."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import segmentation_models_pytorch as smp
 import torch
@@ -62,7 +63,15 @@ class DamageSegmentation(ScheduledTask):
                 allowed = f"{len(start.contract.bands)}, as {hp['weights']} was trained"
                 raise BandError("in_channels", hp["in_channels"], allowed)
             self.model.encoder.load_state_dict(start.module.state_dict())
-        self.model.encoder.requires_grad_(not hp["freeze_encoder"])
+        trained = not hp["freeze_encoder"]
+        self.model.encoder.requires_grad_(trained).train(trained)
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module, but for a frozen encoder: in training mode its norms would go on."""
+        super().train(mode)
+        if self.hparams["freeze_encoder"]:
+            self.model.encoder.eval()
+        return self
 
     def configure_losses(self) -> None:
         """Build the two terms of the loss."""
@@ -74,11 +83,16 @@ class DamageSegmentation(ScheduledTask):
         self.dice = smp.losses.DiceLoss("multiclass", ignore_index=IGNORE)
 
     def step(self, batch: Sample) -> Tensor:
-        """Loss of a batch: ``image`` in either layout, ``valid`` [B, 2, H, W], ``mask`` [B, H, W]."""
+        """Loss of a batch.
+
+        Args:
+            batch: ``image`` in either layout, ``valid`` [B, 2, H, W] and ``mask`` [B, H, W].
+        """
         mask = batch["mask"].masked_fill(~batch["valid"].all(dim=1), IGNORE)
         logits = self.model(as_pair(batch["image"], self.hparams["in_channels"]))
         if (mask == IGNORE).all():
-            return 0.0 * logits.sum()
+            nothing: Tensor = 0.0 * logits.sum()
+            return nothing
         loss: Tensor = self.cross_entropy(logits, mask) + self.dice(logits, mask)
         return loss
 

@@ -1,0 +1,5 @@
+"""``python -m rscontrast``."""
+
+from rscontrast.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,259 @@
+"""The command line: each stage of the job is a command, each command a function.
+
+Options, types and help come from the function's signature and docstring. What a command needs is
+imported when it is chosen, so that a search does not wait for torch.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+import rscontrast
+from rscontrast.errors import RSContrastError, choose
+
+LISTS = ("bands", "collections", "class_names", "aoi")
+"""Options that take names or numbers with commas between."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A stage as a command."""
+
+    function: str
+    """``module:function``."""
+    help: str
+    """One line."""
+    examples: tuple[str, ...]
+    """That work as they stand in a checkout, in order."""
+    tables: tuple[str, ...] = ()
+    """Parameters that the command takes as paths of GeoParquet: ``items``, ``pairs``."""
+    writes: str | None = None
+    """Name in :mod:`rscontrast.stac` of what writes the returned table to ``--out``."""
+    text: tuple[str, ...] = ()
+    """Parameters of many types that the command takes as text."""
+    skip: tuple[str, ...] = ()
+    """Parameters that the command does not offer."""
+
+
+SCENES = "--items runs/items.parquet --pairs runs/pairs.parquet"
+LABELLED = "--items runs/items.parquet --pairs runs/labelled.parquet"
+
+COMMANDS = {
+    "search": Command(
+        "rscontrast.stac:search",
+        "find the items of a STAC catalog",
+        (
+            "rscontrast search --source sample_data/catalog.json --collections scenes"
+            " --out runs/items.parquet",
+            "rscontrast search --source sample_data/catalog.json --toi 2022-06/2022-12"
+            " --out runs/late.parquet",
+        ),
+        writes="write_items",
+        text=("aoi", "toi"),
+    ),
+    "pairs": Command(
+        "rscontrast.stac:pair_items",
+        "pair the dates of each place by rules",
+        (
+            "rscontrast pairs --items runs/items.parquet --min_gap 30 --max_cloud 40"
+            " --out runs/pairs.parquet",
+            "rscontrast pairs --items runs/items.parquet --event 2022-08-15 --relation straddle"
+            " --max_gap 60 --max_cloud 20 --out runs/labelled.parquet",
+        ),
+        tables=("items",),
+        writes="write_pairs",
+        text=("event",),
+    ),
+    "pretrain": Command(
+        "rscontrast.stages:pretrain",
+        "learn an encoder from pairs, without labels",
+        (
+            f"rscontrast pretrain {SCENES} --bands blue,green,red,nir --method false"
+            " --epochs 2 --length 128 --out runs/encoder.pt",
+        ),
+        tables=("items", "pairs"),
+    ),
+    "finetune": Command(
+        "rscontrast.stages:finetune",
+        "train a segmenter of two dates on labelled pairs",
+        (
+            f"rscontrast finetune {LABELLED} --label damage --encoder runs/encoder.pt"
+            " --epochs 2 --length 32 --out runs/segmenter.pt",
+        ),
+        tables=("items", "pairs"),
+    ),
+    "evaluate": Command(
+        "rscontrast.mapping:evaluate",
+        "score a segmenter on whole places",
+        (
+            f"rscontrast evaluate {LABELLED} --label damage --checkpoint runs/segmenter.pt"
+            " --out runs/scores.json",
+        ),
+        tables=("items", "pairs"),
+    ),
+    "map": Command(
+        "rscontrast.mapping:map_pairs",
+        "write class and probability COGs and a STAC catalog of them",
+        (f"rscontrast map {LABELLED} --checkpoint runs/segmenter.pt --out runs/maps",),
+        tables=("items", "pairs"),
+        text=("aoi",),
+    ),
+    "demo": Command(
+        "rscontrast.demo:demo",
+        "do the whole job on a catalog with labels, and report on it",
+        ("rscontrast demo --catalog sample_data/catalog.json --out demo_out",),
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: words of the command line; default: those of the process.
+
+    Returns:
+        exit status: 0 done, 2 refused with one line on stderr, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    name = words[0] if words else "--help"
+    try:
+        if name in ("-h", "--help"):
+            print(_overview())
+        elif name == "--version":
+            print(rscontrast.__version__)
+        else:
+            _run(choose("command", name, COMMANDS), words[1:])
+    except (RSContrastError, ArgumentError) as error:
+        print(f"rscontrast: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rscontrast: interrupted; what was finished stays usable", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _overview() -> str:
+    lines = [f"  {name:<10}{command.help}" for name, command in COMMANDS.items()]
+    head = "usage: rscontrast COMMAND [options]\n\n" + (rscontrast.__doc__ or "").split("\n")[0]
+    tail = "rscontrast COMMAND --help shows its options and examples."
+    return "\n".join([head, "", *lines, "", tail])
+
+
+def _run(name: str, words: list[str]) -> None:
+    command = COMMANDS[name]
+    module, _, attribute = command.function.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), attribute)
+    options = _parser(name, command, function).parse_args(_tidy(words))
+    values = {k: v for k, v in options.as_dict().items() if k != "config"}
+    out = values.pop("out") if command.writes else None
+    if "seed" not in _parameters(function):
+        values.pop("seed")
+    for table in command.tables:
+        reader = getattr(import_module("rscontrast.stac"), f"read_{table}")
+        values[table] = reader(values[table])
+    if values.get("aoi"):
+        values["aoi"] = _aoi(values["aoi"])
+    result = function(**values)
+    if command.writes:
+        getattr(import_module("rscontrast.stac"), command.writes)(result, out)
+    print(_summary(name, result, out))
+
+
+def _parser(name: str, command: Command, function: Callable[..., Any]) -> ArgumentParser:
+    examples = "\n".join(f"  {example}" for example in command.examples)
+    parser = ArgumentParser(
+        prog=f"rscontrast {name}",
+        description=f"{command.help}\n\nexamples:\n{examples}",
+        exit_on_error=False,
+        formatter_class=_formatter(),
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of the options")
+    by_hand: set[str | int] = {*command.tables, *command.text, *command.skip}
+    for table in command.tables:
+        parser.add_argument(f"--{table}", type=str, required=True, help=f"GeoParquet of {table}")
+    for option in command.text:
+        parser.add_argument(f"--{option}", type=str | None, default=None, help=HELP[option])
+    if command.writes:
+        parser.add_argument("--out", type=str, required=True, help="GeoParquet to write")
+    parser.add_function_arguments(function, skip=by_hand, fail_untyped=False)
+    if "seed" not in _parameters(function):
+        parser.add_argument("--seed", type=int, default=0, help="nothing is drawn here")
+    return parser
+
+
+HELP = {
+    "aoi": "area of interest: xmin,ymin,xmax,ymax in degrees, or a vector file",
+    "toi": "time of interest: 2022, 2022-08, 2022-08-01 or start/end, '..' for an open side",
+    "event": "when something happened: an ISO date or instant",
+}
+
+
+def _formatter() -> type:
+    """Help that keeps the line breaks of the examples."""
+    from argparse import RawDescriptionHelpFormatter
+
+    from jsonargparse import DefaultHelpFormatter
+
+    return type("Formatter", (RawDescriptionHelpFormatter, DefaultHelpFormatter), {})
+
+
+def _parameters(function: Callable[..., Any]) -> set[str]:
+    return set(function.__code__.co_varnames[: _count(function)])
+
+
+def _count(function: Callable[..., Any]) -> int:
+    return function.__code__.co_argcount + function.__code__.co_kwonlyargcount
+
+
+def _tidy(words: list[str]) -> list[str]:
+    """Accept --min-gap for --min_gap, and a,b,c for lists."""
+    tidied: list[str] = []
+    for word in words:
+        if word.startswith("--"):
+            option, equals, value = word.partition("=")
+            tidied.append(option[:2] + option[2:].replace("-", "_") + equals + value)
+        else:
+            tidied.append(word)
+        last = tidied[-2] if len(tidied) > 1 else ""
+        if last[2:] in LISTS and last != "--aoi" and not word.startswith(("[", "--")):
+            tidied[-1] = f"[{word}]"
+    return tidied
+
+
+def _aoi(text: str) -> list[float] | str:
+    numbers = text.strip("[]() ").split(",")
+    try:
+        return [float(number) for number in numbers]
+    except ValueError:
+        return text
+
+
+def _one_line(error: Exception) -> str:
+    text = re.sub(r"\s+", " ", str(error)).strip()
+    return text if isinstance(error, RSContrastError) else f"argument: {text}"
+
+
+def _summary(name: str, result: Any, out: object) -> str:
+    if name == "search":
+        first, last = result["datetime"].min(), result["datetime"].max()
+        return f"{len(result)} items, {first:%Y-%m-%d} to {last:%Y-%m-%d}: {out}"
+    if name == "pairs":
+        gap, places = result["gap_days"], result["place"].nunique()
+        share = result["straddles_event"].mean()
+        days = f"gap {gap.min():.0f} to {gap.max():.0f} days, median {gap.median():.0f}"
+        return f"{len(result)} pairs of {places} places, {days}, {share:.0%} straddle: {out}"
+    if name == "evaluate":
+        return "\n\n".join(f"{pair}\n{scores.table()}" for pair, scores in result.items())
+    return str(result)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Real cities whose two dates lie on grids of their own, in degrees."""
+
+import numpy as np
+import pytest
+
+from rscontrast.datasets import STACDataset, TemporalPairDataset
+from rscontrast.stac import search
+
+pytestmark = pytest.mark.realdata
+
+
+def shift(a, b):
+    """(row, col) by which ``b`` lies off ``a``: the peak of their phase correlation."""
+    window = np.outer(np.hanning(a.shape[0]), np.hanning(a.shape[1]))
+    a, b = ((v - v.mean()) * window for v in (np.asarray(a, float), np.asarray(b, float)))
+    cross = np.fft.fft2(a) * np.conj(np.fft.fft2(b))
+    surface = np.fft.ifft2(cross / (np.abs(cross) + 1e-9)).real
+    peak = np.unravel_index(surface.argmax(), surface.shape)
+    return tuple(int(p - n) if p > n // 2 else int(p) for p, n in zip(peak, a.shape, strict=True))
+
+
+def test_the_oracle_sees_a_shift():
+    image = np.random.default_rng(0).normal(size=(64, 64)).cumsum(0).cumsum(1)
+    assert shift(image, np.roll(image, (3, -5), (0, 1))) == (-3, 5)
+
+
+@pytest.mark.parametrize(("city", "most"), [("hongkong", 0), ("abudhabi", 1)])
+def test_both_dates_come_on_one_grid(oscd_catalog, city, most):
+    """No corner has drifted off another; Abu Dhabi's files are a pixel off as they come."""
+    items = search(oscd_catalog)
+    items = items[items["city"] == city].reset_index(drop=True)
+    assert len({tuple(a["B04"]["proj:shape"]) for a in items["assets"]}) == 2
+    dataset = TemporalPairDataset(STACDataset(items, bands=["B04", "B08"]))
+    x, y, t = dataset.bounds
+    (rx, ry), side = dataset.res, 256
+    shifts = set()
+    for left in (x.start + 24 * rx, x.stop - (side + 24) * rx):
+        for low in (y.start + 24 * ry, y.stop - (side + 24) * ry):
+            sample = dataset[left : left + side * rx, low : low + side * ry, t]
+            assert sample["image"].shape == (2, 2, side, side)
+            assert sample["valid"].all()
+            shifts.add(shift(*sample["image"][:, 0].numpy()))
+    assert len(shifts) == 1
+    assert np.abs(list(shifts)).max() <= most
+
+
+def test_labels_on_the_grid_of_the_patch(oscd_catalog):
+    items = search(oscd_catalog)
+    items = items[items["city"] == "hongkong"].reset_index(drop=True)
+    images = STACDataset(items, bands=["B04"])
+    sample = (TemporalPairDataset(images) & images.labels("change"))[images.bounds]
+    assert sample["mask"].shape == sample["image"].shape[-2:]
+    assert 0 < (sample["mask"] == 1).float().mean() < 0.2

@@ -1,0 +1,86 @@
+"""TorchGeo's own tasks and command line on our data, tasks and checkpoints."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torchgeo.tasks
+
+from rscontrast.datamodules import PairDataModule
+from rscontrast.models import create_encoder, save_encoder
+from rscontrast.stac.index import write_items
+from rscontrast.stac.pairs import write_pairs
+from rscontrast.tasks import SimCLR
+from tests.sample_world import BANDS, CONTRACT, ROOT, event_pairs, scenes, trainer
+
+
+def datamodule(**views):
+    return PairDataModule(
+        scenes(), event_pairs(), list(BANDS), patch_size=64, batch_size=4, length=4, views=views
+    )
+
+
+def test_their_simclr_trains_a_step_on_our_pairs(tmp_path):
+    torch.manual_seed(0)
+    task = torchgeo.tasks.SimCLR(
+        model="resnet18", in_channels=4, version=1, layers=2, memory_bank_size=0, size=64, lr=0.1
+    )
+    before = task.backbone.conv1.weight.detach().clone()
+    run = trainer(tmp_path, max_epochs=1, limit_train_batches=1)
+    run.fit(task, datamodule=datamodule(flatten=True))
+    assert run.global_step == 1
+    assert torch.isfinite(run.callback_metrics["train_loss"])
+    assert not torch.equal(task.backbone.conv1.weight, before)
+
+
+def test_our_simclr_takes_both_layouts(tmp_path):
+    losses = []
+    for flatten in (False, True):
+        torch.manual_seed(0)
+        task = SimCLR(model="tu-resnet10t", hidden_dim=16, output_dim=8)
+        run = trainer(tmp_path, max_epochs=1, limit_train_batches=1)
+        run.fit(task, datamodule=datamodule(flatten=flatten))
+        losses.append(run.callback_metrics["train_loss"].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["simclr", "false"])
+def test_their_command_line_finds_our_classes(name, tmp_path):
+    write_items(scenes(), tmp_path / "items.parquet")
+    write_pairs(event_pairs(), tmp_path / "pairs.parquet")
+    given = {
+        "data.init_args.items": tmp_path / "items.parquet",
+        "data.init_args.pairs": tmp_path / "pairs.parquet",
+        "trainer.default_root_dir": tmp_path,
+    }
+    command = [sys.executable, "-m", "torchgeo", "fit", "--config", f"tests/conf/{name}.yaml"]
+    command += [part for key, value in given.items() for part in (f"--{key}", str(value))]
+    threads = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=threads)
+    assert run.returncode == 0, run.stderr[-3000:]
+    (written,) = tmp_path.rglob("*.ckpt")
+    state = torch.load(written, weights_only=True, map_location="cpu")
+    assert state["global_step"] == 1
+    assert state["hyper_parameters"]["model"] == "tu-resnet10t"
+    assert ("positive_threshold" in state["hyper_parameters"]) == (name == "false")
+
+
+def test_their_segmentation_starts_from_our_encoder(tmp_path):
+    torch.manual_seed(0)
+    encoder = create_encoder("resnet18", 4)
+    path = tmp_path / "encoder.pt"
+    save_encoder(path, encoder, "resnet18", CONTRACT)
+    torch.manual_seed(1)  # so that equal weights can only come from the file
+    task = torchgeo.tasks.SemanticSegmentation(
+        model="unet", backbone="resnet18", weights=str(path), in_channels=4, num_classes=5
+    )
+    images = torch.randn(2, 4, 64, 64)
+    encoder.eval()
+    task.eval()
+    with torch.inference_mode():
+        ours, theirs = encoder(images), task.model.encoder(images)
+        assert task(images).shape == (2, 5, 64, 64)
+    assert len(ours) == len(theirs)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
