@@ -1,7 +1,6 @@
 """Segmentation of what changed between two dates: damage classes, or change and no change."""
 
 from collections.abc import Sequence
-from typing import Self
 
 import segmentation_models_pytorch as smp
 import torch
@@ -63,15 +62,12 @@ class DamageSegmentation(ScheduledTask):
                 allowed = f"{len(start.contract.bands)}, as {hp['weights']} was trained"
                 raise BandError("in_channels", hp["in_channels"], allowed)
             self.model.encoder.load_state_dict(start.module.state_dict())
-        trained = not hp["freeze_encoder"]
-        self.model.encoder.requires_grad_(trained).train(trained)
+        self.model.encoder.requires_grad_(not hp["freeze_encoder"])
 
-    def train(self, mode: bool = True) -> Self:
-        """As any module, but for a frozen encoder: in training mode its norms would go on."""
-        super().train(mode)
+    def on_train_epoch_start(self) -> None:
+        """Keep a frozen encoder's norms from going on to learn the images' statistics."""
         if self.hparams["freeze_encoder"]:
             self.model.encoder.eval()
-        return self
 
     def configure_losses(self) -> None:
         """Build the two terms of the loss."""

@@ -10,7 +10,7 @@ def test_whatever_ends_the_block_leaves_the_folder_as_it_was(tmp_path, former, s
     final = tmp_path / "out.json"
     if former:
         final.write_text(former)
-    with pytest.raises(stop), atomic_path(final) as tmp:
+    with pytest.raises(stop), atomic_path(final) as tmp:  # noqa: PT012
         tmp.write_text("half")
         assert tmp.suffix == final.suffix
         assert tmp.parent == final.parent
@@ -41,6 +41,6 @@ def test_final_name_that_is_a_folder(tmp_path):
 
 
 def test_an_unreadable_input_inside_is_not_blamed_on_the_output(tmp_path):
-    with pytest.raises(AssetError, match="^item a$"), atomic_path(tmp_path / "out"):
+    with pytest.raises(AssetError, match=r"^item a$"), atomic_path(tmp_path / "out"):
         raise AssetError("item a")
     assert not list(tmp_path.iterdir())

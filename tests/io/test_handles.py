@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,12 +50,12 @@ def test_the_same_handle_serves_again(tmp_path):
 def test_handles_are_bounded_and_the_oldest_is_closed(tmp_path):
     paths = [raster(tmp_path / f"{n}.tif", n) for n in range(LIMIT + 5)]
     first = handle(str(paths[0]))[0]
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for path in paths[1:]:
         handle(str(path))
     assert len(_handles.open) == LIMIT
     assert first.closed
-    assert len(os.listdir("/proc/self/fd")) <= before + LIMIT
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + LIMIT
     assert (read(paths[0]) == 0).all()
 
 

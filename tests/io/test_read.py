@@ -139,8 +139,12 @@ CORNER_33 = tuple(round(float(v[4, 4]), -1) + 3 for v in centres(FINE, "EPSG:326
 TARGETS = {
     "half a pixel off": GeoBox((30, 40), FINE.transform @ Affine.translation(20.5, 30.3), FINE.crs),
     "other zone": grid("EPSG:32633", 10.0, CORNER_33, (80, 80)),
-    "finer": GeoBox((60, 60), FINE.transform @ Affine.translation(30, 20) @ Affine.scale(0.5), FINE.crs),
-    "coarser": GeoBox((16, 20), FINE.transform @ Affine.translation(9, 7) @ Affine.scale(4), FINE.crs),
+    "finer": GeoBox(
+        (60, 60), FINE.transform @ Affine.translation(30, 20) @ Affine.scale(0.5), FINE.crs
+    ),
+    "coarser": GeoBox(
+        (16, 20), FINE.transform @ Affine.translation(9, 7) @ Affine.scale(4), FINE.crs
+    ),
     "much coarser, off": GeoBox(
         (9, 11), FINE.transform @ Affine.translation(5.3, 7.7) @ Affine.scale(7.3), FINE.crs
     ),
