@@ -22,7 +22,8 @@ import torch
 
 import rscontrast
 from rscontrast.demo import comparison_panels
-from rscontrast.mapping import evaluate, map_pairs
+from rscontrast.mapping.run import map_pairs
+from rscontrast.mapping.score import evaluate
 from rscontrast.metrics.segmentation import Scores
 from rscontrast.report.figure import comparison_figure
 from rscontrast.report.palette import CHANGE_PALETTE

@@ -15,9 +15,9 @@ import torch
 import rscontrast
 from rscontrast.errors import InputError
 from rscontrast.io import read_mosaic
-from rscontrast.mapping import evaluate, map_pairs
-from rscontrast.mapping.evaluate import label_sources, read_truth
 from rscontrast.mapping.plan import Job, Tile, plan
+from rscontrast.mapping.run import map_pairs
+from rscontrast.mapping.score import evaluate, label_sources, read_truth
 from rscontrast.report.figure import Panel, comparison_figure
 from rscontrast.report.html import Picture, Stage, stage_table, write_report
 from rscontrast.stac import pair_items, search, write_items, write_pairs

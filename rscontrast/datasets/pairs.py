@@ -9,6 +9,7 @@ from pyproj import CRS
 from torchgeo.datasets import GeoDataset
 from torchgeo.datasets.utils import GeoSlice, Sample
 
+from rscontrast.datasets.dates import join_dates
 from rscontrast.datasets.stac import STACDataset, STACLabels, Transform
 from rscontrast.errors import InputError, choose
 
@@ -129,8 +130,9 @@ class TemporalPairDataset(GeoDataset):
 
     def _ends(self, x: slice, y: slice, t: slice) -> tuple[slice, slice]:
         rows = self.index.cx[x.start : x.stop, y.start : y.stop]
-        spans = rows.index[rows.index.overlaps(pd.Interval(t.start, t.stop, closed="both"))]
-        if len(spans.unique()) < 2:
+        rows = rows[rows.index.overlaps(pd.Interval(t.start, t.stop, closed="both"))]
+        dates = join_dates(rows)
+        if len(dates) < 2:
             raise IndexError(f"fewer than two dates at x {x}, y {y} in t {t}")
-        first, last = spans.min(), spans.max()
-        return slice(first.left, first.right), slice(last.left, last.right)
+        start, end = dates["start"], dates["end"]
+        return slice(start.iloc[0], end.iloc[0]), slice(start.iloc[-1], end.iloc[-1])

@@ -245,7 +245,8 @@ def _span(pixels: NDArray[np.float64], size: int, margin: int) -> tuple[int, int
 
 @lru_cache(maxsize=256)
 def _same_crs(a: str, b: str) -> bool:
-    return a == b or CRS.from_wkt(a).equals(CRS.from_wkt(b), ignore_axis_order=True)
+    crs = CRS.from_user_input(a)
+    return a == b or crs.equals(CRS.from_user_input(b), ignore_axis_order=True)
 
 
 def crs_wkt(geobox: GeoBox) -> str:
@@ -261,13 +262,16 @@ def crs_wkt(geobox: GeoBox) -> str:
 
 
 def footprint(geobox: GeoBox, crs: str) -> BaseGeometry:
-    """Outline of a grid in ``crs``, by its corners (odc-geo's own way is deprecated by shapely)."""
+    """Outline of a grid in ``crs``; its edges bend there, so they get points between the corners."""
     move = transformer(crs_wkt(geobox), crs)
+    border = geobox.extent.geom
+    if not _same_crs(crs_wkt(geobox), crs):
+        border = shapely.segmentize(border, border.length / 32)
 
     def moved(xy: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.column_stack(move.transform(xy[:, 0], xy[:, 1]))
 
-    outline: BaseGeometry = shapely.transform(geobox.extent.geom, moved)
+    outline: BaseGeometry = shapely.transform(border, moved)
     return outline
 
 

@@ -1,15 +1,8 @@
 """Losses: a pure function each, and a module that only holds its arguments."""
 
-from rscontrast.losses.false import FALSELoss, false_contrastive
-from rscontrast.losses.gather import gather_embeddings
-from rscontrast.losses.info_nce import InfoNCE, info_nce
-from rscontrast.losses.output import LossOutput
-
-__all__ = [
-    "FALSELoss",
-    "InfoNCE",
-    "LossOutput",
-    "false_contrastive",
-    "gather_embeddings",
-    "info_nce",
-]
+from rscontrast.losses.false import FALSELoss as FALSELoss
+from rscontrast.losses.false import false_contrastive as false_contrastive
+from rscontrast.losses.gather import gather_embeddings as gather_embeddings
+from rscontrast.losses.info_nce import InfoNCE as InfoNCE
+from rscontrast.losses.info_nce import info_nce as info_nce
+from rscontrast.losses.output import LossOutput as LossOutput

@@ -16,6 +16,7 @@ import rscontrast
 from rscontrast.atomic import write_text
 from rscontrast.errors import InputError, positive
 from rscontrast.io import CogWriter
+from rscontrast.io.read import footprint
 from rscontrast.mapping.plan import Job, plan, tiles
 from rscontrast.mapping.predict import Predictor
 from rscontrast.models.checkpoint import load_segmenter
@@ -119,12 +120,12 @@ def _write_rasters(job: Job, predictor: Predictor, folder: Path, tile_size: int)
 
 
 def _item(job: Job, class_names: tuple[str, ...], checkpoint: str) -> pystac.Item:
-    footprint = job.geobox.extent.to_crs("EPSG:4326").geom
+    outline = footprint(job.geobox, "EPSG:4326")
     pre, post = (date[0]["datetime"].to_pydatetime() for date in (job.pre, job.post))
     item = pystac.Item(
         id=job.name,
-        geometry=to_geojson(footprint),
-        bbox=list(footprint.bounds),
+        geometry=to_geojson(outline),
+        bbox=list(outline.bounds),
         datetime=post,
         properties={
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

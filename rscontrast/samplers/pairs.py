@@ -12,6 +12,7 @@ from shapely.geometry.base import BaseGeometry
 from torchgeo.datasets import GeoDataset
 from torchgeo.samplers import TemporalSampler
 
+from rscontrast.datasets.dates import join_dates
 from rscontrast.datasets.pairs import PairSlice
 from rscontrast.errors import EmptySearchError, InputError
 from rscontrast.stac.rule import PairRule
@@ -63,7 +64,7 @@ class TemporalPairSampler(TemporalSampler):
         super().__init__(dataset, toi=toi)
         rule = PairRule(min_gap, max_gap, event, relation)
         self.generator = np.random.default_rng(generator)
-        self.dates = _dates(self.index, pd.Timedelta(tolerance))
+        self.dates = join_dates(self.index, pd.Timedelta(tolerance))
         if pairs is None:
             pre, post, shapes = _by_rule(self.dates, rule)
         else:
@@ -104,19 +105,6 @@ class TemporalPairSampler(TemporalSampler):
         if share.max() == 0:
             raise InputError("roi", patch.bounds, "places with pairs: pass roi=pair_sampler.roi")
         return np.flatnonzero(share >= 0.999 * share.max())
-
-
-def _dates(index: gpd.GeoDataFrame, tolerance: pd.Timedelta) -> gpd.GeoDataFrame:
-    """Join the index's rows to dates: ``start``, ``end`` and the united footprint of each."""
-    spans = index.index
-    table = gpd.GeoDataFrame(
-        {"start": spans.left, "end": spans.right}, geometry=index.geometry.to_numpy(), crs=index.crs
-    ).sort_values("start", ignore_index=True)
-    later = table["start"] - table["end"].cummax().shift() > tolerance
-    joined = table.groupby(later.cumsum()).agg(
-        {"start": "min", "end": "max", "geometry": lambda g: shapely.union_all(g.to_numpy())}
-    )
-    return gpd.GeoDataFrame(joined, geometry="geometry", crs=index.crs).reset_index(drop=True)
 
 
 type Candidates = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.object_]]
