@@ -94,7 +94,7 @@ def run(
         pair_items(train),
         folder / "segmenter.pt",
         label="change",
-        encoder=options.encoder if start == "random" else str(encoder(start, seed, train, options)),
+        encoder=options.encoder if start == "random" else encoder(start, seed, train, options),
         bands=BANDS,
         epochs=options.finetune_epochs,
         patch_size=options.patch_size,

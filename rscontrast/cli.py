@@ -4,7 +4,6 @@ Options, types and help come from the function's signature and docstring. What a
 imported when it is chosen, so that a search does not wait for torch.
 """
 
-import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -122,7 +121,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit status: 0 done, 2 refused with one line on stderr, 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     name = words[0] if words else "--help"
     try:
         if name in ("-h", "--help"):

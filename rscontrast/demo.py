@@ -111,7 +111,7 @@ def demo(
             train,
             out / "segmenter.pt",
             label=label,
-            encoder=str(encoder),
+            encoder=encoder,
             epochs=2 * epochs,
             patch_size=64,
             batch_size=8,

@@ -1,6 +1,7 @@
 """The two stages that train: tables in, a checkpoint out."""
 
 import json
+import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +45,7 @@ def pretrain(
     batch_size: int = 64,
     length: int = 1024,
     lr: float = 1e-3,
-    weights: str | None = None,
+    weights: PathOrStr | None = None,
     method_args: Mapping[str, Any] | None = None,
     views: Mapping[str, Any] | None = None,
     num_workers: int = 0,
@@ -105,7 +106,12 @@ def pretrain(
         seed=seed,
         views=dict(views or {}),
     )
-    arguments = {"model": encoder, "in_channels": len(bands), "weights": weights, "lr": lr}
+    arguments = {
+        "model": encoder,
+        "in_channels": len(bands),
+        "weights": weights and str(weights),
+        "lr": lr,
+    }
     task = _build(task_class, arguments, "method_args", method_args)
 
     def save(path: Path) -> None:
@@ -122,7 +128,7 @@ def finetune(
     out: PathOrStr,
     *,
     label: str,
-    encoder: str,
+    encoder: PathOrStr,
     bands: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
     decoder: str = "unet",
@@ -146,7 +152,8 @@ def finetune(
         pairs: of :func:`rscontrast.pair_items`; labels dated within a pair are its labels.
         out: checkpoint to write; as in :func:`pretrain`.
         label: asset key of the label raster.
-        encoder: checkpoint of a pretrained encoder, or the name of one with random weights.
+        encoder: checkpoint of a pretrained encoder (.pt, .pth or .ckpt), or the name of one with
+            random weights.
         bands: the channel order; default: that of the checkpoint. Needed for random weights.
         class_names: class i is the i-th; default: ``classification:classes`` of the labels.
         decoder: "unet" or another of :data:`rscontrast.models.decoders.DECODERS`.
@@ -171,7 +178,8 @@ def finetune(
         CheckpointError: ``encoder`` is a file, but no encoder of ours.
         GridError: a label lies off the imagery's grid.
     """
-    pretrained = load_encoder(encoder, bands) if Path(encoder).suffix else None
+    is_file = Path(encoder).suffix in (".pt", ".pth", ".ckpt")
+    pretrained = load_encoder(encoder, bands) if is_file else None
     if pretrained is None and bands is None:
         raise InputError("bands", None, "band names, since the encoder has random weights")
     names = list(class_names or label_classes(items, label))
@@ -192,7 +200,7 @@ def finetune(
     )
     data.setup("fit")
     segmenter: dict[str, Any] = {
-        "encoder": encoder if pretrained is None else pretrained.name,
+        "encoder": str(encoder) if pretrained is None else pretrained.name,
         "decoder": decoder,
         "in_channels": len(data.bands),
         "classes": len(names),
@@ -202,7 +210,7 @@ def finetune(
         decoder=decoder,
         in_channels=len(data.bands),
         classes=len(names),
-        weights=None if pretrained is None else encoder,
+        weights=None if pretrained is None else str(encoder),
         class_weights=data.class_weights,
         freeze_encoder=freeze_encoder,
         lr=lr,
@@ -286,9 +294,11 @@ def _fit(
             enable_model_summary=False,
             enable_progress_bar=progress,
         )
-        trainer.fit(task, datamodule=data)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(task, datamodule=data)
+        except SystemExit as error:
+            # Lightning answers Ctrl-C by leaving the process; here it is an exception like any.
+            raise KeyboardInterrupt from error
     save(out)
     write_text(out.with_suffix(".json"), json.dumps(_record(task, trainer), indent=2))
     partial.unlink(missing_ok=True)
@@ -309,10 +319,18 @@ def _record(task: pl.LightningModule, trainer: pl.Trainer) -> dict[str, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out a hint that does not hold here, and a warning meant for Lightning."""
+    """Leave out what Lightning says of itself, and a warning that is meant for it."""
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         # Reading on the main process is the default on purpose: see num_workers.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         # Lightning 2.6 asks torch 2.15 in a deprecated way.
         warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")
-        yield
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.WARNING)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -69,7 +69,10 @@ class PairViews(nn.Module):
         Returns:
             the batch with ``image`` [B, 2, C, size, size], normalised, and its ``valid``.
         """
-        image, valid = batch["image"], batch["valid"].unsqueeze(2).to(batch["image"].dtype)
+        # A crop and a blur mix neighbours: an unusable one counts as the mean, not as black.
+        known = batch["valid"].unsqueeze(2)
+        image = torch.where(known, batch["image"], self.normalise.mean)
+        valid = known.to(image.dtype)
         together = (1, 2) if self.same_geometry else (0, 1)
         image, valid = self.geometry(image.flatten(*together), valid.flatten(*together))
         shape = (-1, 2, *image.shape[-2:])

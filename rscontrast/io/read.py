@@ -262,7 +262,7 @@ def crs_wkt(geobox: GeoBox) -> str:
 
 
 def footprint(geobox: GeoBox, crs: str) -> BaseGeometry:
-    """Outline of a grid in ``crs``; its edges bend there, so they get points between the corners."""
+    """Outline of a grid in ``crs``, where its edges bend: they get points between the corners."""
     move = transformer(crs_wkt(geobox), crs)
     border = geobox.extent.geom
     if not _same_crs(crs_wkt(geobox), crs):
