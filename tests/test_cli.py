@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 from rscontrast.cli import COMMANDS, main
+from rscontrast.models import load_encoder
 from rscontrast.stac import read_items, read_pairs
+from tests.interrupt import heed_ctrl_c
 
 ROOT = Path(__file__).parent.parent
 TRAINS = ("pretrain", "finetune")
@@ -174,15 +176,17 @@ def test_ctrl_c_keeps_the_last_epoch(checkout):
         " --device cpu --progress false --out runs/long.pt"
     )
     words = [sys.executable, "-m", "rscontrast", *shlex.split(line)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     partial, deadline = Path("runs/long.partial.pt"), time.monotonic() + 90
-    while not partial.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    pipe = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_ctrl_c}
+    with subprocess.Popen(words, **pipe) as process:
+        try:
+            while not partial.exists() and time.monotonic() < deadline and process.poll() is None:
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, err[-2000:]
     assert "interrupted" in err.splitlines()[-1]
     assert not Path("runs/long.pt").exists()
-    from rscontrast.models import load_encoder
-
     assert load_encoder(partial).contract.bands == ("blue", "green")

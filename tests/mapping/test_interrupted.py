@@ -14,6 +14,7 @@ import rasterio
 
 from rscontrast.errors import AssetError
 from rscontrast.mapping import map_pairs
+from tests.interrupt import heed_ctrl_c
 from tests.mapping.conftest import SMALL
 from tests.sample_world import ROOT, asset, event_pairs, scenes
 
@@ -46,7 +47,8 @@ def test_ctrl_c_leaves_what_is_finished(checkpoint, tmp_path):
     out = tmp_path / "out"
     threads = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", RUN, str(checkpoint), str(out)]
-    with subprocess.Popen(command, cwd=ROOT, env=threads, stderr=subprocess.PIPE) as run:
+    pipe = {"stderr": subprocess.PIPE, "preexec_fn": heed_ctrl_c}
+    with subprocess.Popen(command, cwd=ROOT, env=threads, **pipe) as run:
         try:
             deadline = time.monotonic() + 90
             while not list(out.glob("west*/.cog-*")) and time.monotonic() < deadline:
