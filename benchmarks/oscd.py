@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 import rscontrast
+from rscontrast.atomic import write_text
 from rscontrast.demo import comparison_panels
 from rscontrast.mapping.run import map_pairs
 from rscontrast.mapping.score import evaluate
@@ -41,6 +42,7 @@ def main() -> None:
     items = search(options.data)
     train = items[items["split"] == "train"].reset_index(drop=True)
     val = items[items["split"] == "val"].reset_index(drop=True)
+    require_same_settings(options)
     found: dict[tuple[str, int], dict[str, dict[str, float]]] = {}
     for seed in options.seeds:
         for start in STARTS:
@@ -48,8 +50,7 @@ def main() -> None:
             print(table(found), flush=True)
     if options.json is not None:
         report = {"settings": settings(options), "rows": rows(found)}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=2))
+        write_text(options.json, json.dumps(report, indent=2))
 
 
 def parse() -> argparse.Namespace:
@@ -57,23 +58,33 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", default="../shared/data/oscd/catalog.json", help="STAC catalog")
     parser.add_argument("--out", type=Path, default=Path("runs/oscd"), help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--label_share", type=float, default=1.0, help="share of train cells")
+    parser.add_argument("--label_share", type=float, default=1.0, help="share of the train labels")
     parser.add_argument("--encoder", default="resnet18")
     parser.add_argument("--select", default="nearest", help="FALSE: global, nearest or above")
     parser.add_argument("--patch_size", type=int, default=64)
     parser.add_argument("--pretrain_epochs", type=int, default=8)
     parser.add_argument("--finetune_epochs", type=int, default=10)
     parser.add_argument("--pairs", type=int, default=1024, help="pairs an epoch of pretraining")
-    parser.add_argument("--cells", type=int, default=320, help="cells an epoch of fine-tuning")
+    parser.add_argument("--patches", type=int, default=320, help="patches an epoch of fine-tuning")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--quick", action="store_true", help="the same path in under a minute")
     parser.add_argument("--json", type=Path, help="file for the rows")
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.pretrain_epochs, options.finetune_epochs = [0], 1, 1
-        options.pairs, options.cells = 64, 16
+        options.pairs, options.patches = 64, 16
         options.out = options.out.with_name(f"{options.out.name}-quick")
     return options
+
+
+def require_same_settings(options: argparse.Namespace) -> None:
+    """A folder holds runs of one setting, so that a resumed table does not mix two."""
+    free = ("data", "out", "json", "seeds", "label_share", "threads")
+    mine = {k: v for k, v in vars(options).items() if k not in free}
+    kept = options.out / "settings.json"
+    if kept.is_file() and json.loads(kept.read_text()) != mine:
+        raise SystemExit(f"{kept}: runs of other settings lie there; choose another --out")
+    write_text(kept, json.dumps(mine, indent=2))
 
 
 def run(
@@ -99,7 +110,7 @@ def run(
         epochs=options.finetune_epochs,
         patch_size=options.patch_size,
         batch_size=16,
-        length=options.cells,
+        length=options.patches,
         label_share=options.label_share,
         seed=seed,
         progress=False,
@@ -112,7 +123,7 @@ def run(
         comparison_figure(panels, folder / "maps.png", title=start, palette=CHANGE_PALETTE)
     result = {city: change(score) for city, score in scores.items()}
     result["run"] = {"seconds": time.perf_counter() - begun}
-    kept.write_text(json.dumps(result, indent=2))
+    write_text(kept, json.dumps(result, indent=2))
     return result
 
 
@@ -147,7 +158,7 @@ def gather(found: dict, start: str, city: str, figure: str) -> np.ndarray:
 
 
 def table(found: dict) -> str:
-    """Mean and spread over the seeds, in percent."""
+    """Mean and standard deviation over the seeds, in percent."""
     cities = [city for city in next(iter(found.values())) if city != "run"]
     lines = [f"{'start':8} {'figure':6} " + " ".join(f"{c.split('_')[0]:>14}" for c in cities)]
     for start in STARTS:
@@ -156,7 +167,8 @@ def table(found: dict) -> str:
             for city in cities:
                 values = 100 * gather(found, start, city, figure)
                 if values.size:
-                    cells.append(f"{values.mean():7.1f} ± {values.std():4.1f}")
+                    spread = values.std(ddof=1) if values.size > 1 else 0.0
+                    cells.append(f"{values.mean():7.1f} ± {spread:4.1f}")
             lines.append(f"{start:8} {figure:6} " + " ".join(cells))
     return "\n".join(lines) + f"\n({len(found)} runs)\n"
 

@@ -4,6 +4,7 @@ Options, types and help come from the function's signature and docstring. What a
 imported when it is chosen, so that a search does not wait for torch.
 """
 
+import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -16,8 +17,11 @@ from jsonargparse import ArgumentError, ArgumentParser
 import rscontrast
 from rscontrast.errors import RSContrastError, choose
 
-LISTS = ("bands", "collections", "class_names", "aoi")
-"""Options that take names or numbers with commas between."""
+LISTS = ("bands", "collections", "class_names")
+"""Options that take names with commas between."""
+
+type Text = str | int | list[float] | None
+"""What an option given as text is once YAML has read it: ``toi: 2022`` is a number there."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,6 @@ class Command:
     """Name in :mod:`rscontrast.stac` of what writes the returned table to ``--out``."""
     text: tuple[str, ...] = ()
     """Parameters of many types that the command takes as text."""
-    skip: tuple[str, ...] = ()
-    """Parameters that the command does not offer."""
 
 
 SCENES = "--items runs/items.parquet --pairs runs/pairs.parquet"
@@ -149,20 +151,28 @@ def _run(name: str, words: list[str]) -> None:
     command = COMMANDS[name]
     module, _, attribute = command.function.partition(":")
     function: Callable[..., Any] = getattr(import_module(module), attribute)
-    options = _parser(name, command, function).parse_args(_tidy(words))
-    values = {k: v for k, v in options.as_dict().items() if k != "config"}
+    values = _values(_parser(name, command, function), words)
     out = values.pop("out") if command.writes else None
-    if "seed" not in _parameters(function):
+    if "seed" not in inspect.signature(function).parameters:
         values.pop("seed")
     for table in command.tables:
         reader = getattr(import_module("rscontrast.stac"), f"read_{table}")
         values[table] = reader(values[table])
-    if values.get("aoi"):
-        values["aoi"] = _aoi(values["aoi"])
+    for option in command.text:
+        values[option] = _aoi(values[option]) if option == "aoi" else _text(values[option])
     result = function(**values)
     if command.writes:
         getattr(import_module("rscontrast.stac"), command.writes)(result, out)
     print(_summary(name, result, out))
+
+
+def _values(parser: ArgumentParser, words: list[str]) -> dict[str, Any]:
+    try:
+        options = parser.parse_args(_tidy(words)).as_dict()
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        # What parsing a strange file or value raises beside the parser's own error.
+        raise ArgumentError(None, str(error)) from error
+    return {name: value for name, value in options.items() if name != "config"}
 
 
 def _parser(name: str, command: Command, function: Callable[..., Any]) -> ArgumentParser:
@@ -174,15 +184,15 @@ def _parser(name: str, command: Command, function: Callable[..., Any]) -> Argume
         formatter_class=_formatter(),
     )
     parser.add_argument("--config", action="config", help="YAML file with any of the options")
-    by_hand: set[str | int] = {*command.tables, *command.text, *command.skip}
+    by_hand: set[str | int] = {*command.tables, *command.text}
     for table in command.tables:
         parser.add_argument(f"--{table}", type=str, required=True, help=f"GeoParquet of {table}")
     for option in command.text:
-        parser.add_argument(f"--{option}", type=str | None, default=None, help=HELP[option])
+        parser.add_argument(f"--{option}", type=Text.__value__, default=None, help=HELP[option])
     if command.writes:
         parser.add_argument("--out", type=str, required=True, help="GeoParquet to write")
     parser.add_function_arguments(function, skip=by_hand, fail_untyped=False)
-    if "seed" not in _parameters(function):
+    if "seed" not in inspect.signature(function).parameters:
         parser.add_argument("--seed", type=int, default=0, help="nothing is drawn here")
     return parser
 
@@ -203,33 +213,29 @@ def _formatter() -> type:
     return type("Formatter", (RawDescriptionHelpFormatter, DefaultHelpFormatter), {})
 
 
-def _parameters(function: Callable[..., Any]) -> set[str]:
-    return set(function.__code__.co_varnames[: _count(function)])
-
-
-def _count(function: Callable[..., Any]) -> int:
-    return function.__code__.co_argcount + function.__code__.co_kwonlyargcount
-
-
 def _tidy(words: list[str]) -> list[str]:
-    """Accept --min-gap for --min_gap, and a,b,c for lists."""
-    tidied: list[str] = []
+    """Bring every option to --its_name=value, and a,b,c to [a,b,c] for lists."""
+    joined: list[str] = []
     for word in words:
         if word.startswith("--"):
             option, equals, value = word.partition("=")
-            tidied.append(option[:2] + option[2:].replace("-", "_") + equals + value)
+            joined.append("--" + option[2:].replace("-", "_") + equals + value)
+        elif joined and "=" not in joined[-1] and word != "-h":
+            # In a word of its own, argparse takes -70,-10 for an option.
+            joined[-1] += f"={word}"
         else:
-            tidied.append(word)
-        last = tidied[-2] if len(tidied) > 1 else ""
-        if last[2:] in LISTS and last != "--aoi" and not word.startswith(("[", "--")):
-            tidied[-1] = f"[{word}]"
-    return tidied
+            joined.append(word)
+    return [re.sub(rf"^--({'|'.join(LISTS)})=([^\[].*)$", r"--\1=[\2]", word) for word in joined]
 
 
-def _aoi(text: str) -> list[float] | str:
-    numbers = text.strip("[]() ").split(",")
+def _text(value: Text) -> str | None:
+    return None if value is None else str(value)
+
+
+def _aoi(value: Text) -> list[float] | str | None:
+    text = _text(value)
     try:
-        return [float(number) for number in numbers]
+        return text and [float(number) for number in text.strip("[]() ").split(",")]
     except ValueError:
         return text
 

@@ -21,6 +21,8 @@ from rscontrast.mapping.score import evaluate, label_sources, read_truth
 from rscontrast.report.figure import Panel, comparison_figure
 from rscontrast.report.html import Picture, Stage, stage_table, write_report
 from rscontrast.stac import pair_items, search, write_items, write_pairs
+from rscontrast.stac.pairs import select_items
+from rscontrast.stac.provider import BandSource
 from rscontrast.stages import finetune, pretrain
 from rscontrast.types import PathOrStr
 
@@ -119,7 +121,7 @@ def demo(
             seed=seed,
             progress=progress,
         )
-        figure.append(f"{2 * epochs * 48} cells seen")
+        figure.append(f"{2 * epochs * 48} patches seen")
     with clock.stage("evaluate") as figure:
         result = evaluate(
             items,
@@ -178,15 +180,24 @@ def comparison_panels(
         pairs: that were mapped.
         maps: folder of the output catalog.
         label: asset key of the label raster.
+
+    Returns:
+        one panel a pair, whole, so for places that fit in memory.
+
+    Raises:
+        BandError: a pair has no label, or an item no red, green or blue.
+        AssetError: a file cannot be read.
     """
+    named = select_items(items, pairs).to_dict("records")
     return [
-        _panel(job, maps / job.name / "classes.tif", label) for job in plan(items, pairs, "red")
+        _panel(job, maps / job.name / "classes.tif", label_sources(job, named, label))
+        for job in plan(items, pairs, "red")
     ]
 
 
-def _panel(job: Job, classes: Path, label: str) -> Panel:
-    (pre, before), (post, after) = (read_mosaic(date, job.geobox) for date in job.scenes(RGB))
-    truth = read_truth(label_sources(job, label), job, Tile(0, 0, *job.geobox.shape))
+def _panel(job: Job, classes: Path, labels: Sequence[BandSource]) -> Panel:
+    (pre, before), (post, after) = (read_mosaic(date, job.geobox) for date in job.sources(RGB))
+    truth = read_truth(labels, job, Tile(0, 0, *job.geobox.shape))
     with rasterio.open(classes) as raster:
         return Panel(job.name, pre, post, truth, raster.read(1), before & after)
 

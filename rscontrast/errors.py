@@ -77,6 +77,18 @@ def choose[S: str](argument: str, got: S, allowed: Iterable[str]) -> S:
     raise InputError(argument, got, f"one of {shown}{hint}")
 
 
+def whole(argument: str, got: int, *, least: int = 1, multiple: int = 1) -> int:
+    """Return ``got`` if it is at least ``least`` and a multiple of ``multiple``.
+
+    Raises:
+        InputError: it is not.
+    """
+    if got < least or got % multiple:
+        kind = "a whole number" if multiple == 1 else f"a multiple of {multiple}"
+        raise InputError(argument, got, f"{kind}, {max(least, multiple)} or more")
+    return got
+
+
 def positive(argument: str, got: float) -> float:
     """Return ``got`` if it is above zero.
 

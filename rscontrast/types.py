@@ -17,6 +17,10 @@ IGNORE = 255
 """Label of a pixel that is neither trained on nor scored; also the nodata of class maps."""
 
 
+STRIDE = 32
+"""Patches that a segmenter sees are multiples of this: the coarsest stride of the encoders."""
+
+
 @dataclass(frozen=True)
 class SensorContract:
     """What an encoder was fed: it travels with the weights and is checked when they are used."""
@@ -24,7 +28,7 @@ class SensorContract:
     bands: tuple[str, ...]
     """Names of the bands, in channel order."""
     res: float
-    """Pixel size, in the unit of the CRS that it was trained in."""
+    """Pixel size on the ground, metres."""
     mean: tuple[float, ...]
     """Mean of each band, in reflectance (after scale and offset)."""
     std: tuple[float, ...]

@@ -10,7 +10,7 @@ import pytest
 import rscontrast
 
 # Public classes that only their own package speaks of.
-INNER = {"ScheduledTask", "CellSampler", "Lookup"}
+INNER = {"ScheduledTask", "LabelledPatches", "LabelledPatchSampler", "Lookup"}
 
 ROOT = Path(rscontrast.__file__).parent
 
@@ -22,7 +22,7 @@ LAYERS = [
     "io augment models",
     "datasets", "samplers",
     "tasks datamodules mapping",
-    "stages", "study report",
+    "fit", "stages", "study report",
     "demo", "cli",
 ]  # fmt: skip
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts.split()}

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from shapely.geometry import mapping
 
-from rscontrast.io import Scene
+from rscontrast.io import ItemSource
 from rscontrast.stac.provider import GENERIC, BandSource
 
 CORNER = (730_000.0, 5_100_000.0)
@@ -156,9 +156,9 @@ def sources(item, *names):
 
 
 def scene(item, *names):
-    """Scene of an item, with whatever masks it has."""
+    """ItemSource of an item, with whatever masks it has."""
     assets = {key: asset.to_dict() for key, asset in item.assets.items()}
-    return Scene(sources(item, *names), tuple(GENERIC.masks(item.id, assets)))
+    return ItemSource(sources(item, *names), tuple(GENERIC.masks(item.id, assets)))
 
 
 def source(path, **fields):

@@ -7,14 +7,15 @@ import numpy as np
 from torch.utils.data import DataLoader
 from torchgeo.datamodules import GeoDataModule
 from torchgeo.datasets.utils import Sample
+from tqdm import tqdm
 
 from rscontrast.augment import PairViews
 from rscontrast.datamodules.statistics import band_statistics
 from rscontrast.datasets import STACDataset, TemporalPairDataset
-from rscontrast.errors import InputError
+from rscontrast.errors import InputError, whole
 from rscontrast.samplers import RandomPlaceSampler, TemporalPairSampler
 from rscontrast.stac import read_items, read_pairs
-from rscontrast.stac.pairs import pair_ids
+from rscontrast.stac.pairs import select_items
 from rscontrast.types import SensorContract
 
 STATISTICS_PATCHES = 64
@@ -38,6 +39,8 @@ class PairDataModule(GeoDataModule):
         num_workers: int = 0,
         seed: int = 0,
         views: dict[str, Any] | None = None,
+        tolerance: str = "1h",
+        progress: bool = False,
     ) -> None:
         """Name what to draw from.
 
@@ -52,19 +55,23 @@ class PairDataModule(GeoDataModule):
             num_workers: reading processes; 0 reads in this one.
             seed: of places, dates and statistics.
             views: arguments of :class:`rscontrast.augment.PairViews`.
+            tolerance: as the pairs were made with.
+            progress: show a bar while the statistics are estimated.
 
         Raises:
             InputError: a value out of range, or a table that cannot be read.
         """
         if batch_size < 2:
             raise InputError("batch_size", batch_size, "2 or more: negatives are other samples")
-        if length < batch_size:
-            raise InputError("length", length, f"at least batch_size ({batch_size})")
+        whole("length", length, least=batch_size)
+        whole("patch_size", patch_size)
+        whole("view_size", patch_size if view_size is None else view_size)
         super().__init__(STACDataset, batch_size, patch_size, length, num_workers)
         self.items = read_items(items) if isinstance(items, str) else items
         self.pairs = read_pairs(pairs) if isinstance(pairs, str) else pairs
         self.bands, self.seed = tuple(bands), seed
         self.view_size, self.views = view_size or patch_size, dict(views or {})
+        self.tolerance, self.progress = tolerance, progress
         self.contract: SensorContract | None = None
 
     def setup(self, stage: str) -> None:
@@ -76,22 +83,32 @@ class PairDataModule(GeoDataModule):
         """
         if self.contract is not None:
             return
-        dataset = TemporalPairDataset(pair_images(self.items, self.pairs, self.bands))
+        images = pair_images(self.items, self.pairs, self.bands)
+        dataset = TemporalPairDataset(images)
         # Statistics must not take draws from training, or their number would change the run.
         look, draw = np.random.default_rng(self.seed).spawn(2)
         patches = self._sampler(dataset, STATISTICS_PATCHES, look)
+        patches = tqdm(patches, "statistics", disable=not self.progress, leave=False)
         mean, std = band_statistics(dataset[place] for place in patches)
         self.contract = SensorContract(
-            self.bands, dataset.res[0], tuple(mean.tolist()), tuple(std.tolist())
+            self.bands, images.ground_res, tuple(mean.tolist()), tuple(std.tolist())
         )
         self.train_dataset = dataset
         self.train_sampler = self._sampler(dataset, self.length, draw)
-        self.train_aug = PairViews(self.contract, self.view_size, **self.views)
+        self.train_aug = self._views(self.contract)
+
+    def _views(self, contract: SensorContract) -> PairViews:
+        try:
+            return PairViews(contract, self.view_size, **self.views)
+        except TypeError as error:
+            raise InputError("views", self.views, f"arguments of PairViews ({error})") from error
 
     def _sampler(
         self, dataset: TemporalPairDataset, length: int, generator: np.random.Generator
     ) -> Any:
-        dates = TemporalPairSampler(dataset, pairs=self.pairs, generator=generator)
+        dates = TemporalPairSampler(
+            dataset, pairs=self.pairs, tolerance=self.tolerance, generator=generator
+        )
         return (
             RandomPlaceSampler(
                 dataset, size=self.patch_size, length=length, roi=dates.roi, generator=generator
@@ -112,10 +129,7 @@ def pair_images(
     """Imagery of the items that the pairs name.
 
     Raises:
-        InputError: the pairs name items that are not there.
+        InputError: the pairs name items that are not there, or items of several collections.
+        BandError: an item lacks a band.
     """
-    wanted = pair_ids(pairs)
-    missing = sorted(wanted - set(items["id"]))
-    if missing:
-        raise InputError("pairs", missing[0], "pairs of the items given (same search)")
-    return STACDataset(items[items["id"].isin(wanted)], bands=bands)
+    return STACDataset(select_items(items, pairs), bands=bands)

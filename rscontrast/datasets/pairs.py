@@ -10,7 +10,8 @@ from torchgeo.datasets import GeoDataset
 from torchgeo.datasets.utils import GeoSlice, Sample
 
 from rscontrast.datasets.dates import join_dates
-from rscontrast.datasets.stac import STACDataset, STACLabels, Transform
+from rscontrast.datasets.labels import STACLabels
+from rscontrast.datasets.stac import STACDataset, Transform
 from rscontrast.errors import InputError, choose
 
 LAYOUTS = ("time", "channels")

@@ -1,4 +1,4 @@
-"""The items of a STAC catalog as TorchGeo datasets: imagery, and labels on the same grid.
+"""The items of a STAC catalog as a TorchGeo dataset.
 
 The index is made of the items' metadata; no raster is opened before the first patch is read, so
 a dataset costs nothing to pickle and is safe to hand to worker processes.
@@ -6,7 +6,7 @@ a dataset costs nothing to pickle and is safe to hand to worker processes.
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 import geopandas as gpd
 import numpy as np
@@ -22,12 +22,14 @@ from torchgeo.datasets import GeoDataset, IntersectionDataset, UnionDataset
 from torchgeo.datasets.utils import GeoSlice, Sample
 
 from rscontrast.datasets.lookup import Lookup
-from rscontrast.errors import BandError, GridError, InputError
-from rscontrast.io import Scene, read_classes, read_mosaic
-from rscontrast.io.read import crs_wkt, footprint, transformer
+from rscontrast.errors import InputError
+from rscontrast.io.grid import crs_wkt, footprint, ground_res, transformer
+from rscontrast.io.read import item_source, read_mosaic
 from rscontrast.stac.index import native_geobox
-from rscontrast.stac.provider import GENERIC, BandSource, Provider
-from rscontrast.types import IGNORE
+from rscontrast.stac.provider import GENERIC, Provider
+
+if TYPE_CHECKING:
+    from rscontrast.datasets.labels import STACLabels
 
 type Transform = Callable[[Sample], Sample]
 
@@ -74,20 +76,20 @@ class STACDataset(GeoDataset):
         self.bands, self.provider, self.transforms = tuple(bands), provider, transforms
         self.items = items.reset_index(drop=True)
         rows = self.items.to_dict("records")
-        self._scenes = [_scene(row, self.bands, provider, masks) for row in rows]
-        self._geoboxes = [
-            native_geobox(row, scene.bands[0].asset)
-            for row, scene in zip(rows, self._scenes, strict=True)
+        self._sources = [item_source(row, self.bands, provider, masks=masks) for row in rows]
+        self.geoboxes = [
+            native_geobox(row, source.bands[0].asset)
+            for row, source in zip(rows, self._sources, strict=True)
         ]
         self.native = crs is None and res is None
-        codes = pd.Series([str(box.crs) for box in self._geoboxes])
+        codes = pd.Series([str(box.crs) for box in self.geoboxes])
         target = CRS.from_user_input(codes.mode()[0] if crs is None else crs)
-        self._res = _pair(res) if res else _resolution(self._geoboxes, codes, target)
-        self._set_index(_index(self.items, self._geoboxes, target))
+        self._res = _pair(res) if res else _resolution(self.geoboxes, codes, target)
+        self._set_index(_index(self.items, self.geoboxes, target))
 
     def _set_index(self, index: gpd.GeoDataFrame) -> None:
         self.index, self._lookup = index, Lookup(index)
-        self._row_scene = index["scene"].to_numpy()
+        self._items = index["item"].to_numpy()
 
     @property
     def crs(self) -> CRS:
@@ -140,14 +142,14 @@ class STACDataset(GeoDataset):
             AssetError: a file cannot be read.
         """
         x, y, t = self._disambiguate_slice(index)
-        found = _at(self._lookup, x, y, t, "item")
+        found = find(self._lookup, x, y, t, "item")
         geobox = self.geobox(x, y)
-        scenes = [self._scenes[scene] for scene in self._row_scene[found]]
-        image, valid = read_mosaic(scenes, geobox)
+        sources = [self._sources[item] for item in self._items[found]]
+        image, valid = read_mosaic(sources, geobox)
         sample = {
             "image": torch.from_numpy(image),
             "valid": torch.from_numpy(valid)[None],
-            **_place(x, y, t, geobox),
+            **place(x, y, t, geobox),
         }
         return sample if self.transforms is None else self.transforms(sample)
 
@@ -159,8 +161,8 @@ class STACDataset(GeoDataset):
             return GeoBox(shape, corner @ Affine.scale(abs(x.step), -abs(y.step)), self.crs)
         cx, cy = (x.start + x.stop) / 2, (y.start + y.stop) / 2
         near = self._lookup.find(slice(cx, cx), slice(cy, cy))
-        near = near if near.size else _at(self._lookup, x, y, None, "item")
-        anchor = self._geoboxes[self._row_scene[near[0]]]
+        near = near if near.size else find(self._lookup, x, y, None, "item")
+        anchor = self.geoboxes[self._items[near[0]]]
         zoom = Affine.scale(abs(x.step) / self._res[0], abs(y.step) / self._res[1])
         lattice = anchor.transform @ zoom
         col, row = ~lattice @ _transform_point(cx, cy, self.crs, anchor.crs)
@@ -175,93 +177,32 @@ class STACDataset(GeoDataset):
 
         Raises:
             BandError: no item has it.
+            AssetError: a label raster cannot be opened.
             GridError: a label raster lies beside the imagery of its item.
         """
+        from rscontrast.datasets.labels import STACLabels
+
         return STACLabels(self, asset)
 
-
-class STACLabels(GeoDataset):
-    """Class rasters among the assets of items: ``mask`` int64 [H, W], 255 where there is none."""
-
-    def __init__(self, images: STACDataset, asset: str) -> None:
-        """Index the items of ``images`` that carry ``asset``; see :meth:`STACDataset.labels`."""
-        self.images, self.asset = images, asset
-        rows = images.items.to_dict("records")
-        has = [asset in row["assets"] for row in rows]
-        if not any(has):
-            known = sorted({key for row in rows for key in row["assets"]})
-            raise BandError("label", asset, f"an asset of the items: {', '.join(known)}")
-        self._sources: dict[int, BandSource] = {}
-        for scene in np.flatnonzero(has).tolist():
-            row, box = rows[scene], images._geoboxes[scene]
-            source = images.provider.band(str(row["id"]), row["assets"], asset)
-            _require_overlap(source, native_geobox(row, source.asset), box)
-            self._sources[scene] = source
-        self._seen: gpd.GeoDataFrame | None = None
-
     @property
-    def index(self) -> gpd.GeoDataFrame:
-        """Rows of the imagery's index that have labels, whatever CRS it is in by now."""
-        whole = self.images.index
-        if self._seen is not whole:
-            self._seen, self._index = whole, whole[whole["scene"].isin(list(self._sources))]
-            self._lookup, self._row_scene = Lookup(self._index), self._index["scene"].to_numpy()
-        return self._index
-
-    @property
-    def crs(self) -> CRS:
-        """CRS of the imagery."""
-        return self.images.crs
-
-    @crs.setter
-    def crs(self, new_crs: CRS) -> None:
-        # A copy: moving the labels must not move imagery that is used elsewhere.
-        self.images = copy.copy(self.images)
-        self.images.crs = new_crs
-
-    @property
-    def res(self) -> tuple[float, float]:
-        """Pixel size of the imagery."""
-        return self.images.res
-
-    @res.setter
-    def res(self, new_res: float | tuple[float, float]) -> None:
-        self.images = copy.copy(self.images)
-        self.images.res = new_res
-
-    def __getitem__(self, index: GeoSlice) -> Sample:
-        """Read the labels of one patch; where several items have one, the first class stays.
-
-        Raises:
-            IndexError: no labelled item lies there at that time.
-            AssetError: a file cannot be read.
-        """
-        x, y, t = self._disambiguate_slice(index)
-        found = _at(self._lookup, x, y, t, f"label {self.asset!r}")
-        geobox = self.images.geobox(x, y)
-        mask = read_mask([self._sources[scene] for scene in self._row_scene[found]], geobox)
-        return {"mask": mask, **_place(x, y, t, geobox)}
+    def ground_res(self) -> float:
+        """Pixel size on the ground, metres: of the one grid, or the median of the native ones."""
+        if not self.native:
+            x, y, _ = self.bounds
+            return ground_res(self.geobox(x, y))
+        return float(np.median([ground_res(geobox) for geobox in self.geoboxes]))
 
 
-def _at(lookup: Lookup, x: slice, y: slice, t: slice | None, what: str) -> NDArray[np.intp]:
+def find(lookup: Lookup, x: slice, y: slice, t: slice | None, what: str) -> NDArray[np.intp]:
+    """Rows of an index at a place and time.
+
+    Raises:
+        IndexError: there is none; names ``what`` was looked for.
+    """
     found = lookup.find(x, y, t)
     if not found.size:
         raise IndexError(f"no {what} at x {x}, y {y}, t {t}")
     return found
-
-
-def read_mask(sources: Sequence[BandSource], geobox: GeoBox) -> Tensor:
-    """Mosaic class rasters onto a grid: int64 [H, W], 255 where none has a class."""
-    mask = read_classes(sources[0], geobox)
-    for source in sources[1:]:
-        mask = np.where(mask == IGNORE, read_classes(source, geobox), mask)
-    return torch.from_numpy(mask.astype(np.int64))
-
-
-def _scene(row: dict[str, Any], bands: Sequence[str], provider: Provider, masks: bool) -> Scene:
-    name, assets = str(row["id"]), row["assets"]
-    sources = tuple(provider.band(name, assets, band) for band in bands)
-    return Scene(sources, tuple(provider.masks(name, assets)) if masks else ())
 
 
 def _index(items: gpd.GeoDataFrame, boxes: Sequence[GeoBox], crs: CRS) -> gpd.GeoDataFrame:
@@ -271,7 +212,7 @@ def _index(items: gpd.GeoDataFrame, boxes: Sequence[GeoBox], crs: CRS) -> gpd.Ge
     ends = times + pd.Timedelta(1, "us")
     spans = pd.IntervalIndex.from_arrays(times, ends, closed="both", name="datetime")
     footprints = [footprint(box, crs.to_wkt()) for box in boxes]
-    data = {"id": items["id"].to_numpy(), "scene": np.arange(len(items))}
+    data = {"id": items["id"].to_numpy(), "item": np.arange(len(items))}
     return gpd.GeoDataFrame(data, index=spans, geometry=footprints, crs=crs).sort_index()
 
 
@@ -285,19 +226,12 @@ def _resolution(boxes: Sequence[GeoBox], codes: pd.Series, crs: CRS) -> tuple[fl
     return abs(warped.a), abs(warped.e)
 
 
-def _require_overlap(source: BandSource, label: GeoBox, image: GeoBox) -> None:
-    if label.crs is None:
-        raise GridError(f"item {source.item}, label {source.asset}: no CRS; georeference the file")
-    if not footprint(label, crs_wkt(image)).intersects(image.extent.geom):
-        text = f"item {source.item}, label {source.asset}: lies off the imagery's grid"
-        raise GridError(f"{text}: {label.extent.boundingbox} against {image.extent.boundingbox}")
-
-
 def _transform_point(x: float, y: float, source: CRS, target: object) -> tuple[float, float]:
     return transformer(source.to_wkt(), str(target)).transform(x, y)
 
 
-def _place(x: slice, y: slice, t: slice, geobox: GeoBox) -> dict[str, Tensor]:
+def place(x: slice, y: slice, t: slice, geobox: GeoBox) -> dict[str, Tensor]:
+    """Where a sample was asked for, ``bounds`` [9], and the affine it was read on, [9]."""
     times = (t.start.timestamp(), t.stop.timestamp(), t.step or 1)
     bounds = (x.start, x.stop, x.step, y.start, y.stop, y.step, *times)
     # float64: metres of a UTM zone do not fit float32 to the pixel.

@@ -17,7 +17,7 @@ from rasterio.windows import Window
 
 from rscontrast.atomic import atomic_path
 from rscontrast.errors import WriteError
-from rscontrast.io.read import crs_wkt
+from rscontrast.io.grid import crs_wkt
 from rscontrast.types import PathOrStr
 
 BLOCK = 256

@@ -13,10 +13,11 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import geometry_mask
 from shapely.geometry.base import BaseGeometry
 
-from rscontrast.errors import EmptySearchError, InputError
-from rscontrast.io import Scene
-from rscontrast.io.read import apply_affine, crs_wkt, transformer
+from rscontrast.errors import EmptySearchError
+from rscontrast.io.grid import apply_affine, crs_wkt, transformer
+from rscontrast.io.read import ItemSource, item_source
 from rscontrast.stac.index import native_geobox
+from rscontrast.stac.pairs import select_items
 from rscontrast.stac.provider import GENERIC, Provider
 from rscontrast.types import Bounds
 
@@ -38,26 +39,16 @@ class Job:
     area: BaseGeometry
     """What is mapped on it, in its CRS."""
 
-    def scenes(self, bands: Sequence[str], provider: Provider = GENERIC) -> "tuple[Scenes, Scenes]":
+    def sources(
+        self, bands: Sequence[str], provider: Provider = GENERIC
+    ) -> tuple[list[ItemSource], list[ItemSource]]:
         """What to read of both dates.
 
         Raises:
             BandError: an item lacks a band.
         """
-        return _scenes(self.pre, bands, provider), _scenes(self.post, bands, provider)
-
-
-type Scenes = tuple[Scene, ...]
-
-
-def _scenes(items: tuple[Item, ...], bands: Sequence[str], provider: Provider) -> Scenes:
-    return tuple(
-        Scene(
-            tuple(provider.band(item["id"], item["assets"], band) for band in bands),
-            tuple(provider.masks(item["id"], item["assets"])),
-        )
-        for item in items
-    )
+        pre, post = ([item_source(i, bands, provider) for i in d] for d in (self.pre, self.post))
+        return pre, post
 
 
 def plan(
@@ -77,11 +68,11 @@ def plan(
         provider: where bands lie in the assets.
 
     Raises:
-        InputError: the pairs name an item that is not there.
+        InputError: the pairs name an item that is not there, or items of several collections.
         BandError: an item lacks ``band``.
         EmptySearchError: no pair meets the aoi.
     """
-    rows = {row["id"]: row for row in items.to_dict("records")}
+    rows = {row["id"]: row for row in select_items(items, pairs).to_dict("records")}
     jobs = []
     for pair in pairs.to_dict("records"):
         job = _job(pair, rows, band, aoi, provider)
@@ -95,10 +86,6 @@ def plan(
 def _job(
     pair: Item, rows: dict[str, Item], band: str, aoi: BaseGeometry | None, provider: Provider
 ) -> Job | None:
-    ids = [*pair["pre_ids"], *pair["post_ids"]]
-    missing = [name for name in ids if name not in rows]
-    if missing:
-        raise InputError("pairs", missing[0], "pairs of the items given (same search)")
     ground = pair["geometry"] if aoi is None else pair["geometry"].intersection(aoi)
     if ground.area == 0:
         return None

@@ -7,14 +7,17 @@ import torch
 from numpy.typing import NDArray
 
 from rscontrast.augment import Normalise
-from rscontrast.errors import InputError, TrainingError
+from rscontrast.errors import GridError, TrainingError, whole
 from rscontrast.io import read_mosaic
+from rscontrast.io.grid import ground_res
 from rscontrast.mapping.blend import ramp, starts
 from rscontrast.mapping.plan import Job, Tile, inside, part
 from rscontrast.models.checkpoint import Segmenter
+from rscontrast.models.device import torch_device
+from rscontrast.types import STRIDE
 
-STRIDE = 32
-"""Patches are multiples of this: the coarsest stride of the encoders."""
+RES_TOLERANCE = 1.25
+"""Largest ratio of the pixel sizes of what is mapped and what was trained on."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Predictor:
         patch_size: int = 128,
         overlap: int = 32,
         batch_size: int = 16,
-        device: str = "cpu",
+        device: str = "auto",
     ) -> None:
         """Take the segmenter.
 
@@ -50,20 +53,29 @@ class Predictor:
             patch_size: side of a patch, pixels, a multiple of 32.
             overlap: pixels that neighbouring patches share, at most half of a patch.
             batch_size: patches at a time.
-            device: of torch.
+            device: "auto", "cpu" or "gpu".
 
         Raises:
             InputError: a size out of range.
         """
-        if patch_size < STRIDE or patch_size % STRIDE:
-            raise InputError("patch_size", patch_size, f"a multiple of {STRIDE}")
-        if batch_size < 1:
-            raise InputError("batch_size", batch_size, "1 or more")
+        whole("patch_size", patch_size, multiple=STRIDE)
+        whole("batch_size", batch_size)
         starts(0, 1, patch_size, overlap)
-        self.segmenter, self.device = segmenter, torch.device(device)
+        self.segmenter, self.device = segmenter, torch_device(device)
         self.size, self.overlap, self.batch = patch_size, overlap, batch_size
         self.model = segmenter.module.to(self.device).eval()
         self.normalise = Normalise(segmenter.contract).to(self.device)
+
+    def require_res(self, job: Job) -> None:
+        """Refuse imagery whose pixels are not of the size that the segmenter learned from.
+
+        Raises:
+            GridError: names both sizes.
+        """
+        there, learned = ground_res(job.geobox), self.segmenter.contract.res
+        if not 1 / RES_TOLERANCE <= there / learned <= RES_TOLERANCE:
+            sizes = f"pixels of {there:.3g} m, the segmenter learned from {learned:.3g} m"
+            raise GridError(f"pair {job.name}: {sizes}; fine-tune on this imagery")
 
     def tile(self, job: Job, tile: Tile) -> Prediction:
         """Predict one tile; what it says does not depend on how the job is cut into tiles.
@@ -76,7 +88,7 @@ class Predictor:
         cols = starts(tile.col, tile.col + tile.width, self.size, self.overlap)
         height, width = rows[-1] - rows[0] + self.size, cols[-1] - cols[0] + self.size
         box = part(job.geobox, rows[0], cols[0], height, width)
-        dates = [read_mosaic(date, box) for date in job.scenes(self.segmenter.contract.bands)]
+        dates = [read_mosaic(date, box) for date in job.sources(self.segmenter.contract.bands)]
         image = torch.from_numpy(np.stack([image for image, _ in dates]))
         usable = torch.from_numpy(np.stack([valid for _, valid in dates]))
         corners = [(row - rows[0], col - cols[0]) for row in rows for col in cols]

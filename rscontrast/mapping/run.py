@@ -9,14 +9,15 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pystac
+from pyproj import CRS
 from shapely.geometry import mapping as to_geojson
 from tqdm import tqdm
 
 import rscontrast
 from rscontrast.atomic import write_text
-from rscontrast.errors import InputError, positive
+from rscontrast.errors import InputError, whole
 from rscontrast.io import CogWriter
-from rscontrast.io.read import footprint
+from rscontrast.io.grid import crs_wkt, footprint
 from rscontrast.mapping.plan import Job, plan, tiles
 from rscontrast.mapping.predict import Predictor
 from rscontrast.models.checkpoint import load_segmenter
@@ -30,6 +31,7 @@ EXTENSIONS = [
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
     "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
     "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
 ]
 
 
@@ -44,7 +46,7 @@ def map_pairs(
     overlap: int = 32,
     tile_size: int = 1024,
     batch_size: int = 16,
-    device: str = "cpu",
+    device: str = "auto",
     progress: bool = True,
 ) -> Path:
     """Write a class map and class probabilities for each pair, and a STAC catalog of them.
@@ -62,7 +64,7 @@ def map_pairs(
         overlap: pixels that neighbouring patches share and are blended over.
         tile_size: side of what is held in memory at a time, pixels.
         batch_size: patches at a time.
-        device: of torch.
+        device: "auto", "cpu" or "gpu".
         progress: show a bar.
 
     Returns:
@@ -75,7 +77,7 @@ def map_pairs(
         AssetError: a file cannot be read.
         WriteError: the disk does not take a result.
     """
-    positive("tile_size", tile_size)
+    whole("tile_size", tile_size)
     segmenter = load_segmenter(checkpoint)
     predictor = Predictor(
         segmenter, patch_size=patch_size, overlap=overlap, batch_size=batch_size, device=device
@@ -84,15 +86,17 @@ def map_pairs(
     jobs = plan(items, pairs, segmenter.contract.bands[0], area)
     if len({job.name for job in jobs}) < len(jobs):
         raise InputError("pairs", "a pair twice", "each pair once")
-    results: list[pystac.Item] = []
+    for job in jobs:
+        predictor.require_res(job)
     catalog = Path(out) / "catalog.json"
+    results = _listed(catalog)
     total = sum(1 for job in jobs for _ in tiles(job.geobox, tile_size))
     with tqdm(total=total, desc="map", unit="tile", disable=not progress) as bar:
         for job in jobs:
             for _ in _write_rasters(job, predictor, catalog.parent / job.name, tile_size):
                 bar.update()
-            results.append(_item(job, segmenter.class_names, str(checkpoint)))
-            _write_catalog(results, catalog)
+            results[job.name] = _item(job, segmenter.class_names, str(checkpoint))
+            _write_catalog(results, job.name, catalog)
     return catalog
 
 
@@ -133,7 +137,9 @@ def _item(job: Job, class_names: tuple[str, ...], checkpoint: str) -> pystac.Ite
             "end_datetime": post.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "processing:software": {"rscontrast": rscontrast.__version__},
             "rscontrast:checkpoint": Path(checkpoint).name,
-            "proj:code": str(job.geobox.crs),
+            "rscontrast:pre_ids": [source["id"] for source in job.pre],
+            "rscontrast:post_ids": [source["id"] for source in job.post],
+            **_crs_field(job),
             "proj:shape": list(job.geobox.shape),
             "proj:transform": list(job.geobox.transform)[:6],
         },
@@ -147,7 +153,9 @@ def _item(job: Job, class_names: tuple[str, ...], checkpoint: str) -> pystac.Ite
     item.add_asset("classes", _asset("classes.tif", {"classification:classes": classes}))
     item.add_asset("probabilities", _asset("probabilities.tif", {"bands": bands}))
     for source in (*job.pre, *job.post):
-        item.add_link(pystac.Link("derived_from", _href(source), "application/geo+json"))
+        href = next((x["href"] for x in source.get("links") or () if x["rel"] == "self"), None)
+        if href is not None:  # an item of an ItemCollection may lie nowhere: its id is a property
+            item.add_link(pystac.Link("derived_from", href, "application/geo+json"))
     return item
 
 
@@ -163,19 +171,26 @@ def _slug(name: str) -> str:
     return "".join(c if (c.isalnum() and c.isascii()) or c in "-_" else "-" for c in name)
 
 
-def _href(source: dict[str, Any]) -> str:
-    links = {link["rel"]: link["href"] for link in source.get("links") or ()}
-    return str(links.get("self", source["id"]))
+def _crs_field(job: Job) -> dict[str, str]:
+    code = CRS.from_wkt(crs_wkt(job.geobox)).to_authority()
+    return {"proj:code": ":".join(code)} if code else {"proj:wkt2": crs_wkt(job.geobox)}
 
 
-def _write_catalog(results: list[pystac.Item], path: Path) -> None:
-    """Write the items, then the catalog that lists them, each whole or not at all."""
+def _listed(catalog: Path) -> dict[str, pystac.Item]:
+    """Results of earlier runs into the same folder, by id: they stay listed."""
+    if not catalog.is_file():
+        return {}
+    return {item.id: item for item in pystac.Catalog.from_file(str(catalog)).get_items()}
+
+
+def _write_catalog(results: dict[str, pystac.Item], latest: str, path: Path) -> None:
+    """Write the latest item, then the catalog that lists all, each whole or not at all."""
     catalog = pystac.Catalog("rscontrast-maps", "Maps of what changed between two dates.")
-    catalog.add_items([item.clone() for item in results])
+    catalog.add_items([item.clone() for item in results.values()])
     catalog.normalize_hrefs(str(path.parent.resolve()))
     catalog.catalog_type = pystac.CatalogType.SELF_CONTAINED
-    latest = list(catalog.get_items())[-1]
-    write_text(latest.self_href, _json(latest))
+    written = next(item for item in catalog.get_items() if item.id == latest)
+    write_text(written.get_self_href() or "", _json(written))
     write_text(path, _json(catalog))
 
 

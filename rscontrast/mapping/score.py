@@ -1,22 +1,25 @@
 """Score a segmenter on whole places: the same patches and blending as the maps."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 from tqdm import tqdm
 
 from rscontrast.atomic import write_text
-from rscontrast.errors import BandError
-from rscontrast.io import read_classes
-from rscontrast.mapping.plan import Job, Tile, part, plan, tiles
+from rscontrast.errors import BandError, InputError
+from rscontrast.io.grid import footprint
+from rscontrast.io.labels import label_source, read_labels, require_label
+from rscontrast.mapping.plan import Item, Job, Tile, part, plan, tiles
 from rscontrast.mapping.predict import Predictor
 from rscontrast.metrics.segmentation import Scores, confusion, scores
 from rscontrast.models.checkpoint import load_segmenter
+from rscontrast.stac.index import native_geobox
+from rscontrast.stac.pairs import select_items
 from rscontrast.stac.provider import GENERIC, BandSource
 from rscontrast.types import IGNORE, PathOrStr
 
@@ -32,7 +35,7 @@ def evaluate(
     overlap: int = 32,
     tile_size: int = 1024,
     batch_size: int = 16,
-    device: str = "cpu",
+    device: str = "auto",
     progress: bool = True,
 ) -> dict[str, Scores]:
     """Compare the class map of each pair with its labels.
@@ -41,13 +44,14 @@ def evaluate(
         items: of :func:`rscontrast.stac.search`.
         pairs: of :func:`rscontrast.stac.pair_items`.
         checkpoint: of a segmenter.
-        label: asset key of the label raster, on items of either date.
+        label: asset key of the label raster; those dated within a pair are its labels, and the
+            latest counts, as in :func:`rscontrast.finetune`.
         out: JSON file to write the scores to.
         patch_size: see :func:`rscontrast.mapping.map_pairs`, as the rest.
         overlap: of neighbouring patches.
         tile_size: of what is held in memory.
         batch_size: patches at a time.
-        device: of torch.
+        device: "auto", "cpu" or "gpu".
         progress: show a bar.
 
     Returns:
@@ -55,8 +59,10 @@ def evaluate(
         unusable at either date or without a label do not count.
 
     Raises:
-        BandError: no item of a pair has the label.
-        GridError: a label raster has no place on the earth.
+        BandError: no item dated within a pair has the label.
+        GridError: a label raster lies off its imagery, or the pixels are of another size than
+            those that the segmenter learned from.
+        InputError: a pair has no pixel that is labelled and usable at both dates.
         CheckpointError, AssetError, WriteError, InputError: as of ``map_pairs``.
     """
     segmenter = load_segmenter(checkpoint)
@@ -67,12 +73,13 @@ def evaluate(
     nothing = np.zeros((len(names), len(names)), dtype=np.int64)
     found: dict[str, NDArray[np.int64]] = {}
     jobs = plan(items, pairs, segmenter.contract.bands[0])
+    named = select_items(items, pairs).to_dict("records")
+    require_label(named, label)
     for job in tqdm(jobs, desc="evaluate", unit="pair", disable=not progress):
-        sources = label_sources(job, label)
-        found[job.name] = nothing.copy()
-        for tile in tiles(job.geobox, tile_size):
-            truth, classes = read_truth(sources, job, tile), _classes(predictor, job, tile)
-            found[job.name] += confusion(truth, classes, len(names), IGNORE)
+        predictor.require_res(job)
+        found[job.name] = _confusion(predictor, job, label_sources(job, named, label), tile_size)
+        if not found[job.name].any():
+            raise InputError("label", label, f"labels on usable pixels of pair {job.name}")
     result = {name: scores(matrix, names) for name, matrix in found.items()}
     result["all"] = scores(sum(found.values(), start=nothing), names)
     if out is not None:
@@ -81,38 +88,52 @@ def evaluate(
     return result
 
 
-def label_sources(job: Job, label: str) -> list[BandSource]:
-    """Label rasters of a job, those of the later date first.
+def label_sources(job: Job, items: Sequence[Item], label: str) -> list[BandSource]:
+    """Label rasters dated within a pair, on its ground, the latest first.
+
+    Args:
+        job: the pair.
+        items: rows of the items' frame that the pairs name.
+        label: asset key.
 
     Raises:
-        BandError: no item of the pair has one.
+        BandError: there is none.
+        GridError: one lies off its imagery.
     """
-    items = [item for item in (*job.post, *job.pre) if label in item["assets"]]
-    if not items:
+    first, last = job.pre[0]["datetime"], job.post[-1]["datetime"]
+    ground = footprint(job.geobox, "EPSG:4326")
+    within = [
+        item
+        for item in items
+        if label in item["assets"]
+        and first <= item["datetime"] <= last
+        and ground.intersects(item["geometry"])
+    ]
+    if not within:
         known = sorted({key for item in job.post for key in item["assets"]})
         raise BandError("label", label, f"an asset of pair {job.name}: {', '.join(known)}")
-    return [GENERIC.band(item["id"], item["assets"], label) for item in items]
+    within.sort(key=lambda item: item["datetime"], reverse=True)
+    return [label_source(item, label, _image_grid(item, job), GENERIC) for item in within]
 
 
-def read_truth(sources: list[BandSource], job: Job, tile: Tile) -> NDArray[np.uint8]:
+def _image_grid(item: Item, job: Job) -> GeoBox:
+    """Grid of the imagery that a label belongs to: that of its first raster that is no label."""
+    data = [k for k, a in item["assets"].items() if "labels" not in (a.get("roles") or ())]
+    return native_geobox(item, data[0]) if data else job.geobox
+
+
+def read_truth(sources: Sequence[BandSource], job: Job, tile: Tile) -> NDArray[np.uint8]:
     """Labels of a tile, [h, w], 255 where there is none."""
-    box = part(job.geobox, tile.row, tile.col, tile.height, tile.width)
-    truth = read_classes(sources[0], box)
-    for source in sources[1:]:
-        truth = np.where(truth == IGNORE, read_classes(source, box), truth)
-    return truth
+    return read_labels(sources, part(job.geobox, tile.row, tile.col, tile.height, tile.width))
 
 
-def _classes(predictor: Predictor, job: Job, tile: Tile) -> NDArray[np.uint8]:
-    found = predictor.tile(job, tile)
-    return np.where(found.valid, found.probabilities.argmax(axis=0), IGNORE).astype(np.uint8)
-
-
-def score_table(result: dict[str, Scores]) -> pd.DataFrame:
-    """One row a pair: F1 and IoU of each class."""
-    rows: dict[str, dict[str, Any]] = {}
-    for name, score in result.items():
-        f1 = {f"F1 {c}": v for c, v in zip(score.class_names, score.f1, strict=True)}
-        iou = {f"IoU {c}": v for c, v in zip(score.class_names, score.iou, strict=True)}
-        rows[name] = f1 | iou
-    return pd.DataFrame.from_dict(rows, orient="index")
+def _confusion(
+    predictor: Predictor, job: Job, sources: Sequence[BandSource], tile_size: int
+) -> NDArray[np.int64]:
+    classes = len(predictor.segmenter.class_names)
+    matrix = np.zeros((classes, classes), dtype=np.int64)
+    for tile in tiles(job.geobox, tile_size):
+        found = predictor.tile(job, tile)
+        best = np.where(found.valid, found.probabilities.argmax(axis=0), IGNORE).astype(np.uint8)
+        matrix += confusion(read_truth(sources, job, tile), best, classes, IGNORE)
+    return matrix

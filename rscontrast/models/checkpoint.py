@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from rscontrast.atomic import atomic_path
-from rscontrast.errors import CheckpointError
+from rscontrast.errors import BandError, CheckpointError, InputError
 from rscontrast.models.damage import SiameseSegmenter
 from rscontrast.models.encoder import create_encoder
 from rscontrast.types import PathOrStr, SensorContract
@@ -34,6 +34,19 @@ class Encoder:
     """The encoder, on the CPU, in evaluation mode."""
     contract: SensorContract
     """What it was trained on."""
+
+    def require(self, name: str, in_channels: int) -> None:
+        """Refuse to stand in for another encoder.
+
+        Raises:
+            InputError: it has another name.
+            BandError: it has another number of bands.
+        """
+        if self.name != name:
+            raise InputError("encoder", name, f"{self.name!r}, as the checkpoint holds")
+        if len(self.contract.bands) != in_channels:
+            allowed = f"{len(self.contract.bands)}, as the checkpoint was trained"
+            raise BandError("in_channels", in_channels, allowed)
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ def load_encoder(path: PathOrStr, bands: Sequence[str] | None = None) -> Encoder
     """Read an encoder.
 
     Args:
-        path: what :func:`save_encoder` wrote.
+        path: what :func:`save_encoder` wrote, or Lightning from one of our tasks.
         bands: the bands that it will be fed, in order; None: those that it was trained on.
 
     Raises:
@@ -72,7 +85,10 @@ def load_encoder(path: PathOrStr, bands: Sequence[str] | None = None) -> Encoder
     data, contract = _load(path, "encoder", ("hyper_parameters", "state_dict"), bands)
     name = data["hyper_parameters"]["model"]
     module = create_encoder(name, len(contract.bands))
-    weights = {key.removeprefix(PREFIX): value for key, value in data["state_dict"].items()}
+    # A checkpoint of Lightning holds the projection head too.
+    weights = {
+        k.removeprefix(PREFIX): v for k, v in data["state_dict"].items() if k.startswith(PREFIX)
+    }
     return Encoder(name, _fill(module, weights, path), contract)
 
 

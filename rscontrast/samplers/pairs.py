@@ -15,7 +15,7 @@ from torchgeo.samplers import TemporalSampler
 from rscontrast.datasets.dates import join_dates
 from rscontrast.datasets.pairs import PairSlice
 from rscontrast.errors import EmptySearchError, InputError
-from rscontrast.stac.rule import PairRule
+from rscontrast.stac.rule import PairRule, time_delta
 
 EVERYWHERE = (slice(None), slice(None))
 
@@ -64,11 +64,11 @@ class TemporalPairSampler(TemporalSampler):
         super().__init__(dataset, toi=toi)
         rule = PairRule(min_gap, max_gap, event, relation)
         self.generator = np.random.default_rng(generator)
-        self.dates = join_dates(self.index, pd.Timedelta(tolerance))
+        self.dates = join_dates(self.index, time_delta("tolerance", tolerance))
         if pairs is None:
             pre, post, shapes = _by_rule(self.dates, rule)
         else:
-            pre, post, shapes = _by_table(self.dates, pairs, pd.Timedelta(tolerance))
+            pre, post, shapes = _by_table(self.dates, pairs, time_delta("tolerance", tolerance))
         if len(shapes) == 0:
             text = f"no pair among {len(self.dates)} dates: widen the gap, the event or toi"
             raise EmptySearchError(text)

@@ -1,6 +1,7 @@
 """Items as a GeoDataFrame in the stac-geoparquet schema, on disk and as native grids."""
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import rasterio
+import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from shapely.geometry import mapping, shape
+from shapely.geometry.base import BaseGeometry
 
 from rscontrast.atomic import atomic_path
 from rscontrast.errors import AssetError, EmptySearchError, GridError, InputError
@@ -23,14 +26,18 @@ _TOP = ("type", "stac_version", "stac_extensions", "id", "bbox", "links", "asset
 _TIMES = ("datetime", "start_datetime", "end_datetime")
 
 
-def items_frame(items: Iterable[Mapping[str, Any]]) -> gpd.GeoDataFrame:
+def items_frame(
+    items: Iterable[Mapping[str, Any]], *, source: object = "items"
+) -> gpd.GeoDataFrame:
     """Make a GeoDataFrame of STAC Items: their properties become columns beside the top fields.
 
     Args:
         items: Items as dictionaries.
+        source: where they come from, for messages.
 
     Returns:
-        one row an item, in EPSG:4326, sorted by (datetime, id); times are UTC timestamps.
+        one row an item, in EPSG:4326, sorted by (datetime, id); times are UTC timestamps. A
+        footprint that crosses itself is repaired, with a warning.
 
     Raises:
         EmptySearchError: there is no item.
@@ -38,7 +45,7 @@ def items_frame(items: Iterable[Mapping[str, Any]]) -> gpd.GeoDataFrame:
     """
     rows = [_row(item) for item in items]
     if not rows:
-        raise EmptySearchError("no item: widen aoi or toi, or name another collection")
+        raise EmptySearchError(f"{source}: no item in it; name a source that has some")
     frame = gpd.GeoDataFrame(rows, geometry="geometry", crs="EPSG:4326")
     for column in _TIMES:
         if column in frame:
@@ -51,14 +58,26 @@ def items_frame(items: Iterable[Mapping[str, Any]]) -> gpd.GeoDataFrame:
 
 def _row(item: Mapping[str, Any]) -> dict[str, Any]:
     properties = dict(item["properties"])
-    if item.get("geometry") is None:
-        raise InputError(f"geometry of item {item['id']}", None, "a footprint")
     # An item of a period has no datetime of its own: it is placed where its period begins.
     properties["datetime"] = properties.get("datetime") or properties.get("start_datetime")
     if properties["datetime"] is None:
         raise InputError(f"datetime of item {item['id']}", None, "datetime or start_datetime")
     top = {key: item.get(key) for key in _TOP}
-    return {**top, **properties, "geometry": shape(item["geometry"])}
+    return {**top, **properties, "geometry": _footprint(item)}
+
+
+def _footprint(item: Mapping[str, Any]) -> BaseGeometry:
+    argument, geometry = f"geometry of item {item['id']}", item.get("geometry")
+    try:
+        footprint = shape(geometry)
+    except (shapely.errors.ShapelyError, ValueError, TypeError, LookupError, AttributeError) as e:
+        raise InputError(argument, geometry, "a footprint in GeoJSON") from e
+    if not footprint.is_valid:
+        warnings.warn(f"{argument}: {shapely.is_valid_reason(footprint)}; repaired", stacklevel=2)
+        footprint = shapely.make_valid(footprint, method="structure", keep_collapsed=False)
+    if footprint.is_empty:
+        raise InputError(argument, geometry, "a footprint with an area")
+    return footprint
 
 
 def item_dicts(frame: gpd.GeoDataFrame) -> list[dict[str, Any]]:
@@ -91,12 +110,27 @@ def write_items(frame: gpd.GeoDataFrame, path: PathOrStr) -> None:
     """Write items as stac-geoparquet, whole or not at all.
 
     Raises:
+        InputError: a property is text in one item and a number in another.
         WriteError: the folder or the disk does not take it.
     """
     from stac_geoparquet.arrow import parse_stac_items_to_arrow, to_parquet
 
+    try:
+        table = parse_stac_items_to_arrow(item_dicts(frame))
+    except pa.ArrowException as error:
+        got = ", ".join(_mixed(frame)) or str(error)
+        raise InputError("items", got, "properties of one type in all items") from error
     with atomic_path(Path(path)) as tmp:
-        to_parquet(parse_stac_items_to_arrow(item_dicts(frame)), tmp)
+        to_parquet(table, tmp)
+
+
+def _mixed(frame: gpd.GeoDataFrame) -> list[str]:
+    """Columns that are text in some items and something else in others."""
+    return [
+        str(name)
+        for name, column in frame.items()
+        if len({isinstance(value, str) for value in column if not _missing(value)}) > 1
+    ]
 
 
 def read_items(path: PathOrStr) -> gpd.GeoDataFrame:
@@ -107,11 +141,16 @@ def read_items(path: PathOrStr) -> gpd.GeoDataFrame:
     """
     from stac_geoparquet.arrow import stac_table_to_items
 
+    allowed = "a stac-geoparquet file"
+    if Path(path).is_dir():
+        raise InputError("items", str(path), f"{allowed}, not a folder")
     try:
         items = list(stac_table_to_items(pq.read_table(path)))
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise InputError("items", str(path), f"a stac-geoparquet file ({error})") from error
-    return items_frame(_drop_empty(item) for item in items)
+        return items_frame(map(_drop_empty, items), source=path)
+    except InputError:
+        raise
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise InputError("items", str(path), f"{allowed} ({error})") from error
 
 
 def _drop_empty(value: Any) -> Any:
@@ -119,6 +158,22 @@ def _drop_empty(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _drop_empty(v) for key, v in value.items() if v is not None}
     return [_drop_empty(v) for v in value] if isinstance(value, list) else value
+
+
+def item_crs(item: Mapping[str, Any]) -> str:
+    """CRS that an item names, itself or in its first asset that does; "" where none does.
+
+    Args:
+        item: a row of the items' frame (``assets``, ``proj:*``).
+    """
+    return next(filter(None, map(_code, (item, *item["assets"].values()))), "")
+
+
+def _code(fields: Mapping[str, Any]) -> str:
+    """``proj:code``, or ``proj:epsg`` as it was before projection extension 2.0; else ""."""
+    if not _missing(fields.get("proj:code")):
+        return str(fields["proj:code"])
+    return "" if _missing(fields.get("proj:epsg")) else f"EPSG:{int(fields['proj:epsg'])}"
 
 
 def native_geobox(item: Mapping[str, Any], asset_key: str) -> GeoBox:
@@ -135,13 +190,11 @@ def native_geobox(item: Mapping[str, Any], asset_key: str) -> GeoBox:
     asset = item["assets"][asset_key]
 
     def field(name: str) -> Any:
-        value = asset.get(name)
-        return item.get(name) if value is None else value
+        return item.get(name) if _missing(asset.get(name)) else asset[name]
 
-    size, transform, crs = field("proj:shape"), field("proj:transform"), field("proj:code")
-    if crs is None and not _missing(field("proj:epsg")):
-        crs = f"EPSG:{int(field('proj:epsg'))}"
-    if _missing(size) or _missing(transform) or _missing(crs):
+    size, transform = field("proj:shape"), field("proj:transform")
+    crs = _code(asset) or _code(item)
+    if _missing(size) or _missing(transform) or not crs:
         return _file_geobox(str(item["id"]), asset_key, asset["href"])
     rows, cols = (int(n) for n in size)
     return GeoBox((rows, cols), Affine(*list(transform)[:6]), crs)

@@ -1,6 +1,5 @@
 """Temporal pairs: two acquisitions of one place, chosen by rules, as a table."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,13 @@ from scipy.sparse.csgraph import connected_components
 
 from rscontrast.atomic import atomic_path
 from rscontrast.errors import EmptySearchError, InputError
-from rscontrast.stac.rule import PairRule
+from rscontrast.stac.index import item_crs
+from rscontrast.stac.rule import PairRule, time_delta
 from rscontrast.types import PathOrStr
 
 CLOUD = "eo:cloud_cover"
-COLUMNS = ("pre_ids", "post_ids", "pre_datetime", "post_datetime", "gap_days", "place")
+TIMES = ("pre_datetime", "post_datetime")
+COLUMNS = ("pre_ids", "post_ids", *TIMES, "gap_days", "place", "collection")
 
 
 def pair_items(
@@ -64,8 +65,8 @@ def pair_items(
         raise InputError("min_overlap", min_overlap, "a share above 0 and up to 1")
     if max_per_place is not None and max_per_place < 1:
         raise InputError("max_per_place", max_per_place, "1 or more")
-    scenes = acquisitions(items, tolerance=tolerance)
-    pairs = _overlapping(scenes, min_overlap)
+    acquired = acquisitions(items, tolerance=tolerance)
+    pairs = _overlapping(acquired, min_overlap)
     counts = [f"{len(pairs)} overlap by {min_overlap:g}"]
     pairs["straddles_event"] = rule.straddles(*_times(pairs))
     pairs = pairs[rule.allows(*_times(pairs))]
@@ -74,7 +75,7 @@ def pair_items(
         pairs = _clear(pairs, max_cloud)
         counts.append(f"{len(pairs)} of these have at most {max_cloud:g} % cloud")
     if pairs.empty:
-        raise EmptySearchError(f"no pair of {len(scenes)} acquisitions: {', '.join(counts)}")
+        raise EmptySearchError(f"no pair of {len(acquired)} acquisitions: {', '.join(counts)}")
     if max_per_place is not None:
         drawn = pairs.sample(frac=1, random_state=seed).groupby("place").head(max_per_place)
         pairs = drawn
@@ -97,10 +98,7 @@ def acquisitions(items: gpd.GeoDataFrame, *, tolerance: str = "1h") -> gpd.GeoDa
     Raises:
         InputError: ``tolerance`` is not a time.
     """
-    try:
-        limit = pd.Timedelta(tolerance).to_timedelta64()
-    except ValueError as error:
-        raise InputError("tolerance", tolerance, "a time such as '1h' or '1D'") from error
+    limit = time_delta("tolerance", tolerance).to_timedelta64()
     times = items["datetime"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
     series = pd.Series([_series(row) for row in items.to_dict("records")]).to_numpy()
     a, b = items.sindex.query(items.geometry, predicate="intersects")
@@ -135,16 +133,14 @@ def acquisitions(items: gpd.GeoDataFrame, *, tolerance: str = "1h") -> gpd.GeoDa
 
 def _series(row: dict[str, Any]) -> str:
     """Items with the same collection, platform and CRS can be one acquisition."""
-    assets = row["assets"].values()
-    code = row.get("proj:code") or next((a["proj:code"] for a in assets if "proj:code" in a), "")
-    return f"{row['collection']}|{row.get('platform')}|{code}"
+    return f"{row['collection']}|{row.get('platform')}|{item_crs(row)}"
 
 
-def _overlapping(scenes: gpd.GeoDataFrame, min_overlap: float) -> gpd.GeoDataFrame:
+def _overlapping(acquired: gpd.GeoDataFrame, min_overlap: float) -> gpd.GeoDataFrame:
     """All (earlier, later) acquisitions of a collection that share enough ground."""
-    shapes, times = scenes.geometry.to_numpy(), scenes["datetime"].to_numpy()
-    a, b = scenes.sindex.query(scenes.geometry, predicate="intersects")
-    collection = scenes["collection"].to_numpy()
+    shapes, times = acquired.geometry.to_numpy(), acquired["datetime"].to_numpy()
+    a, b = acquired.sindex.query(acquired.geometry, predicate="intersects")
+    collection = acquired["collection"].to_numpy()
     later = (times[a] < times[b]) & (collection[a] == collection[b])
     a, b = a[later], b[later]
     common = shapely.intersection(shapes[a], shapes[b])
@@ -152,7 +148,7 @@ def _overlapping(scenes: gpd.GeoDataFrame, min_overlap: float) -> gpd.GeoDataFra
     overlap = shapely.area(common) / smaller
     enough = overlap >= min_overlap
     a, b = a[enough], b[enough]
-    pre, post = scenes.iloc[a], scenes.iloc[b]
+    pre, post = acquired.iloc[a], acquired.iloc[b]
     return gpd.GeoDataFrame(
         {
             "pre_ids": pre["ids"].to_numpy(),
@@ -163,11 +159,11 @@ def _overlapping(scenes: gpd.GeoDataFrame, min_overlap: float) -> gpd.GeoDataFra
             "pre_cloud": pre["cloud"].to_numpy(),
             "post_cloud": post["cloud"].to_numpy(),
             "overlap": overlap[enough],
-            "place": _components(len(scenes), a, b)[a],
+            "place": _components(len(acquired), a, b)[a],
             "collection": collection[a],
         },
         geometry=common[enough],
-        crs=scenes.crs,
+        crs=acquired.crs,
     )
 
 
@@ -214,18 +210,40 @@ def read_pairs(path: PathOrStr) -> gpd.GeoDataFrame:
     Raises:
         InputError: the file is missing, or lacks the columns of a table of pairs.
     """
+    allowed = f"a GeoParquet of pairs, with the columns {', '.join(COLUMNS)}"
     try:
         pairs = gpd.read_parquet(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError("pairs", str(path), f"a GeoParquet of pairs ({error})") from error
-    if not set(COLUMNS) <= set(pairs.columns):
-        raise InputError("pairs", str(path), f"a table with the columns {', '.join(COLUMNS)}")
-    for column in ("pre_ids", "post_ids"):
-        pairs[column] = [list(ids) for ids in pairs[column]]
+        named = set(COLUMNS) <= set(pairs)
+        if not (named and all(pairs[time].dtype.kind == "M" for time in TIMES)):
+            raise InputError("pairs", str(path), allowed)
+        for column in ("pre_ids", "post_ids"):
+            pairs[column] = [list(ids) for ids in pairs[column]]
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        raise InputError("pairs", str(path), f"{allowed} ({error})") from error
     return pairs
 
 
-def pair_ids(pairs: gpd.GeoDataFrame) -> set[str]:
-    """Ids of all items that the pairs name."""
-    lists: Sequence[list[str]] = [*pairs["pre_ids"], *pairs["post_ids"]]
-    return {name for ids in lists for name in ids}
+def select_items(items: gpd.GeoDataFrame, pairs: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Rows of the items that the pairs name, in the items' order.
+
+    An id is unique only within its collection, so that both are matched.
+
+    Args:
+        items: the search that the pairs were made of.
+        pairs: a table of :func:`pair_items`.
+
+    Raises:
+        InputError: an item is not there, or the pairs are of more than one collection.
+    """
+    # Items without a collection are one collection too.
+    collections = sorted(set(pairs["collection"].fillna("")))
+    if len(collections) > 1:
+        raise InputError("pairs", collections, "pairs of one collection")
+    named = {name for ids in [*pairs["pre_ids"], *pairs["post_ids"]] for name in ids}
+    found = items[items["collection"].fillna("").isin(collections) & items["id"].isin(named)]
+    missing = sorted(named - set(found["id"]))
+    if missing:
+        raise InputError("pairs", missing[0], "pairs of the items given (same search)")
+    return found

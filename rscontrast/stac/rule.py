@@ -79,3 +79,23 @@ class PairRule:
         if self.relation == "after":
             return allowed & (pre >= event)
         return allowed & self.straddles(pre, post)
+
+
+def time_delta(argument: str, value: str | pd.Timedelta) -> pd.Timedelta:
+    """Read a length of time.
+
+    Args:
+        argument: what it is for, for the message.
+        value: a pandas time delta, or one as text.
+
+    Raises:
+        InputError: it is no time, or below zero.
+    """
+    allowed = "a time such as '1h' or '1D'"
+    try:
+        delta = pd.Timedelta(value)
+    except (ValueError, TypeError) as error:
+        raise InputError(argument, value, allowed) from error
+    if not delta >= pd.Timedelta(0):  # NaT included
+        raise InputError(argument, value, allowed)
+    return delta

@@ -45,12 +45,12 @@ def search(
 
     Raises:
         InputError: the source is not there, an unknown collection, a bad ``aoi`` or ``toi``.
-        AssetError: a linked file of the catalog cannot be read.
+        AssetError: the URL, or a linked file of the catalog, cannot be read.
         EmptySearchError: nothing is left.
     """
     if max_items is not None and max_items < 1:
         raise InputError("max_items", max_items, "1 or more")
-    frame = items_frame(_walk(source))
+    frame = items_frame(_walk(source), source=source)
     for name in collections or ():
         choose("collections", name, {str(c) for c in frame["collection"]})
     if collections:
@@ -80,9 +80,12 @@ def _walk(source: PathOrStr) -> Iterator[dict[str, Any]]:
         raise
     except pystac.STACTypeError as error:
         raise InputError("source", href, f"STAC JSON ({error})") from error
-    except (OSError, ValueError, KeyError, pystac.STACError) as error:
+    except Exception as error:
+        # All that pystac, urllib3 and json raise: pystac's own for a status is a bare Exception.
         # A file missing under a catalog would be a silent hole in every later result.
-        raise AssetError(f"catalog {href}: a linked file cannot be read ({error})") from error
+        reason, cause = str(error), str(error.__cause__ or "")
+        reason += "" if cause in reason else f": {cause}"
+        raise AssetError(f"{href}: it or a file it links cannot be read ({reason})") from error
 
 
 def _items(href: str) -> Iterator[pystac.Item]:
@@ -128,9 +131,13 @@ def _file_area(path: PathOrStr) -> BaseGeometry:
 
 
 def _frame_area(frame: gpd.GeoDataFrame) -> BaseGeometry:
+    if not isinstance(frame, gpd.GeoDataFrame):  # what geopandas makes of a CSV
+        raise InputError("aoi", f"a table of {', '.join(frame)}", "features with a geometry")
     if frame.empty or frame.crs is None:
         raise InputError("aoi", f"{len(frame)} features, CRS {frame.crs}", "features with a CRS")
     area: BaseGeometry = frame.to_crs("EPSG:4326").union_all()
+    if area.is_empty:
+        raise InputError("aoi", f"{len(frame)} empty features", "features with a geometry")
     return area
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
 from rscontrast.augment.views import as_pair
-from rscontrast.errors import BandError, InputError
+from rscontrast.errors import InputError
 from rscontrast.models.checkpoint import load_encoder
 from rscontrast.models.damage import SiameseSegmenter
 from rscontrast.tasks.base import ScheduledTask
@@ -56,11 +56,7 @@ class DamageSegmentation(ScheduledTask):
         self.model = SiameseSegmenter(hp["model"], hp["decoder"], hp["in_channels"], hp["classes"])
         if hp["weights"] is not None:
             start = load_encoder(hp["weights"])
-            if start.name != hp["model"]:
-                raise InputError("model", hp["model"], f"{start.name!r}, as {hp['weights']} holds")
-            if len(start.contract.bands) != hp["in_channels"]:
-                allowed = f"{len(start.contract.bands)}, as {hp['weights']} was trained"
-                raise BandError("in_channels", hp["in_channels"], allowed)
+            start.require(hp["model"], hp["in_channels"])
             self.model.encoder.load_state_dict(start.module.state_dict())
         self.model.encoder.requires_grad_(not hp["freeze_encoder"])
 

@@ -1,5 +1,7 @@
 """SimCLR on temporal pairs: two dates of a place are each other's positive."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
@@ -47,6 +49,7 @@ class SimCLR(ScheduledTask):
         Raises:
             InputError: an unknown name or a value out of range.
             CheckpointError: ``weights`` is no encoder of ours.
+            BandError: it has another number of bands.
         """
         super().__init__()
 
@@ -55,6 +58,7 @@ class SimCLR(ScheduledTask):
         self.model: nn.Module = create_encoder(self.hparams["model"], self.hparams["in_channels"])
         if self.hparams["weights"] is not None:
             start = load_encoder(self.hparams["weights"])
+            start.require(self.hparams["model"], self.hparams["in_channels"])
             self.model.load_state_dict(start.module.state_dict())
         sizes = self.hparams["hidden_dim"], self.hparams["output_dim"]
         self.projection_head = projection_head(embedding_size(self.model), *sizes)
@@ -91,6 +95,12 @@ class SimCLR(ScheduledTask):
         self.log("train_loss", loss, prog_bar=True, batch_size=size)
         self.log_dict({f"train_{k}": v for k, v in diagnostics.items()}, batch_size=size)
         return self.finite(loss)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the sensor contract, with which Lightning's checkpoint is an encoder's too."""
+        contract = getattr(getattr(self.trainer, "datamodule", None), "contract", None)
+        if contract is not None:
+            checkpoint["contract"] = contract.to_dict()
 
     @torch.no_grad()
     def validation_step(self, batch: Sample, batch_idx: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rscontrast.io import Scene, read_mosaic
+from rscontrast.io import ItemSource, read_mosaic
 from rscontrast.io.handles import LIMIT, _handles, handle
 from tests.world import grid, source, write_raster
 
@@ -19,7 +19,7 @@ def raster(path, value=1):
 
 
 def read(path):
-    return read_mosaic([Scene((source(path),))], BOX)[0]
+    return read_mosaic([ItemSource((source(path),))], BOX)[0]
 
 
 def read_in_child(path, value, answer):

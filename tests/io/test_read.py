@@ -117,9 +117,9 @@ class TestNumbers:
 
 
 def _scene(*srcs, masks=()):
-    from rscontrast.io import Scene
+    from rscontrast.io import ItemSource
 
-    return Scene(srcs, masks)
+    return ItemSource(srcs, masks)
 
 
 def flipped(geobox):

@@ -237,7 +237,7 @@ def test_patches_at_the_border_see_nothing_beyond_it():
     beyond = type(job.geobox)(
         (32, 32), job.geobox.transform @ Affine.translation(-32, 0), job.geobox.crs
     )
-    for date in job.scenes(BANDS):
+    for date in job.sources(BANDS):
         image, valid = read_mosaic(date, beyond)
         assert not image.any()
         assert not valid.any()

@@ -205,19 +205,20 @@ def damage(**arguments):
     return module
 
 
-def test_label_share_keeps_the_share_of_the_cells_by_the_seed():
-    def cells(share, seed):
-        return [str(cell) for cell in damage(label_share=share, seed=seed).train_sampler.cells]
+def test_label_share_keeps_the_share_of_the_patches_by_the_seed():
+    def patches(share, seed):
+        sampler = damage(label_share=share, seed=seed).train_sampler
+        return [str(patch) for patch in sampler.patches.slices]
 
-    whole, some = cells(1.0, 0), cells(0.3, 0)
+    whole, some = patches(1.0, 0), patches(0.3, 0)
     assert len(some) == round(0.3 * len(whole))
     assert set(some) < set(whole)
-    assert cells(0.3, 0) == some
-    assert cells(0.3, 1) != some
+    assert patches(0.3, 0) == some
+    assert patches(0.3, 1) != some
 
 
 def test_too_few_classes_are_refused():
-    with pytest.raises(InputError, match="classes: got 4; allowed: 5 or more"):
+    with pytest.raises(InputError, match=r"class_names.*got 4; allowed: 5 or more"):
         damage(classes=4)
     with pytest.raises(InputError, match="label_share: got 0"):
         damage(label_share=0.0)
