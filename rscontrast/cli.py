@@ -220,7 +220,7 @@ def _tidy(words: list[str]) -> list[str]:
         if word.startswith("--"):
             option, equals, value = word.partition("=")
             joined.append("--" + option[2:].replace("-", "_") + equals + value)
-        elif joined and "=" not in joined[-1] and word != "-h":
+        elif joined and re.fullmatch("--[^=]+", joined[-1]) and word != "-h":
             # In a word of its own, argparse takes -70,-10 for an option.
             joined[-1] += f"={word}"
         else:

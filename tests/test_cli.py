@@ -9,13 +9,17 @@ import sys
 import time
 from pathlib import Path
 
+import geopandas as gpd
+import pandas as pd
 import pystac
 import pytest
+import shapely
 import yaml
 
 from rscontrast.cli import COMMANDS, main
 from rscontrast.models import load_encoder
 from rscontrast.stac import read_items, read_pairs
+from rscontrast.stac.index import item_dicts
 from tests.interrupt import heed_ctrl_c
 
 ROOT = Path(__file__).parent.parent
@@ -102,20 +106,88 @@ def test_config_file_equals_options(checkout, tmp_path):
     assert a.equals(b)
 
 
-def test_hyphens_and_commas(checkout, tmp_path):
+@pytest.mark.parametrize("form", ["--collections scenes,dsm", "--collections=scenes,dsm"])
+def test_hyphens_and_commas(checkout, tmp_path, form):
     out = tmp_path / "items.parquet"
-    line = "search --source sample_data/catalog.json --max-items 3 --collections scenes,dsm"
+    line = f"search --source sample_data/catalog.json --max-items 1000 {form}"
     assert main([*shlex.split(line), "--out", str(out)]) == 0
-    assert len(read_items(out)) == 3
+    assert set(read_items(out)["collection"]) == {"scenes", "dsm"}
 
 
-def test_aoi_as_numbers(checkout, tmp_path):
-    east = read_items("runs/items.parquet").query("place == 'east'")
-    bounds = ",".join(map(str, east.total_bounds))
-    out = tmp_path / "east.parquet"
-    line = f"search --source sample_data/catalog.json --aoi={bounds} --out {out}"
-    assert main(shlex.split(line)) == 0
+@pytest.fixture(params=[False, True], ids=["north-east", "south-west"])
+def mirrored(request, checkout, tmp_path):
+    """The catalog's scenes as an ItemCollection, also where coordinates have a minus."""
+    sign = -1 if request.param else 1
+    items = read_items("runs/items.parquet")
+    items.geometry = items.scale(sign, sign, origin=(0, 0))
+    path = tmp_path / "items.json"
+    pystac.ItemCollection(item_dicts(items)).save_object(str(path))
+    return path, items.query("place == 'east'").total_bounds.tolist()
+
+
+@pytest.mark.parametrize("form", ["space", "equals", "brackets", "yaml text", "yaml list"])
+def test_aoi_as_numbers(mirrored, tmp_path, form):
+    source, bounds = mirrored
+    out, config = tmp_path / "east.parquet", tmp_path / "search.yaml"
+    text = ",".join(map(str, bounds))
+    config.write_text(yaml.safe_dump({"aoi": bounds if form == "yaml list" else text}))
+    words = {
+        "space": ["--aoi", text],
+        "equals": [f"--aoi={text}"],
+        "brackets": ["--aoi", f"[{text}]"],
+    }.get(form, ["--config", str(config)])
+    assert main(["search", "--source", str(source), *words, "--out", str(out)]) == 0
     assert set(read_items(out)["place"]) == {"east"}
+
+
+@pytest.mark.parametrize("toi", ["2022", "2022-08", "2022-08-24", "'2022'"])
+def test_times_in_yaml_are_text(checkout, tmp_path, toi):
+    config, out = tmp_path / "search.yaml", tmp_path / "items.parquet"
+    config.write_text(f"source: sample_data/catalog.json\ntoi: {toi}\nout: {out}\n")
+    assert main(["search", "--config", str(config)]) == 0
+    days = read_items(out)["datetime"].dt.strftime("%Y-%m-%d")
+    assert days.str.startswith(toi.strip("'")).all()
+
+
+@pytest.mark.parametrize("event", ["2022-08-15", "20220815", "2022-08-15T00:00:00Z"])
+def test_event_in_yaml(checkout, tmp_path, event):
+    config, out = tmp_path / "pairs.yaml", tmp_path / "pairs.parquet"
+    config.write_text(f"items: runs/items.parquet\nevent: {event}\nrelation: after\nout: {out}\n")
+    assert main(["pairs", "--config", str(config)]) == 0
+    assert read_pairs(out)["pre_datetime"].min() >= pd.Timestamp("2022-08-15")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"- 1\n", b"toi: [1\n b", b"\x00\xff\x80", b"toi: {a: 1}", b"toi: 2022-02-30"]
+)
+def test_strange_configs_get_one_line(checkout, capsys, tmp_path, content):
+    config = tmp_path / "c.yaml"
+    config.write_bytes(content)
+    words = "--source sample_data/catalog.json --out x"
+    refused(capsys, f"search {words} --config {config}")
+    assert not Path("x").exists()
+
+
+@pytest.mark.parametrize("kind", ["none", "folder", "empty", "text", "table", "geo", "other"])
+@pytest.mark.parametrize("option", ["items", "pairs"])
+def test_strange_tables_get_one_line(checkout, capsys, tmp_path, option, kind):
+    path = tmp_path / "strange.parquet"
+    if kind == "folder":
+        path.mkdir()
+    if kind in ("empty", "text"):
+        path.write_text("" if kind == "empty" else "text")
+    if kind == "table":
+        pd.DataFrame({"a": [1]}).to_parquet(path)
+    if kind == "geo":
+        gpd.GeoDataFrame({"id": ["a"]}, geometry=[shapely.box(0, 0, 1, 1)]).to_parquet(path)
+    if kind == "other":
+        name = {"items": "pairs", "pairs": "items"}[option]
+        path.write_bytes(Path(f"runs/{name}.parquet").read_bytes())
+    tables = {"items": "runs/items.parquet", "pairs": "runs/pairs.parquet", option: path}
+    words = f"--items {tables['items']} --pairs {tables['pairs']} --bands blue --out x"
+    text = refused(capsys, f"pretrain {words}")
+    assert f"{option}: got" in text
+    assert "strange.parquet" in text
 
 
 @pytest.mark.parametrize(
@@ -129,6 +201,10 @@ def test_aoi_as_numbers(checkout, tmp_path):
         ("search --source sample_data/catalog.json --collections scens --out x", ["'scenes'"]),
         ("search --source sample_data/catalog.json --aoi 5,5,1,1 --out x", ["aoi", "xmin"]),
         ("search --source sample_data/catalog.json --aoi 0,0,1,1 --out x", ["no item", "aoi"]),
+        ("search --source sample_data/catalog.json --aoi '' --out x", ["aoi"]),
+        ("search --source sample_data/catalog.json extra --out x", ["extra"]),
+        ("search --source", ["source"]),
+        ("search --source http://127.0.0.1:1/c.json --out x", ["http://127.0.0.1:1/c.json"]),
         ("search --source sample_data/catalog.json --max_items lots --out x", ["lots", "int"]),
         ("pairs --items runs/items.parquet --min_gap -3 --out x", ["min_gap", "-3", "0 or more"]),
         ("pairs --items runs/items.parquet --max_gap 1 --min_gap 9 --out x", ["max_gap", "9"]),

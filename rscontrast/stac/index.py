@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import rasterio
 import shapely
 from affine import Affine
+from odc.geo import CRSError
 from odc.geo.geobox import GeoBox
 from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
@@ -63,6 +64,7 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
     if properties["datetime"] is None:
         raise InputError(f"datetime of item {item['id']}", None, "datetime or start_datetime")
     top = {key: item.get(key) for key in _TOP}
+    top["assets"] = top["assets"] or {}
     return {**top, **properties, "geometry": _footprint(item)}
 
 
@@ -185,7 +187,7 @@ def native_geobox(item: Mapping[str, Any], asset_key: str) -> GeoBox:
 
     Raises:
         AssetError: the metadata lack the grid and the file cannot be opened.
-        GridError: neither the metadata nor the file has a CRS.
+        GridError: neither the metadata nor the file has a CRS, or it is unknown.
     """
     asset = item["assets"][asset_key]
 
@@ -197,7 +199,10 @@ def native_geobox(item: Mapping[str, Any], asset_key: str) -> GeoBox:
     if _missing(size) or _missing(transform) or not crs:
         return _file_geobox(str(item["id"]), asset_key, asset["href"])
     rows, cols = (int(n) for n in size)
-    return GeoBox((rows, cols), Affine(*list(transform)[:6]), crs)
+    try:
+        return GeoBox((rows, cols), Affine(*list(transform)[:6]), crs)
+    except CRSError as error:
+        raise GridError(f"item {item['id']}, asset {asset_key}: no CRS is {crs!r}") from error
 
 
 def _file_geobox(item: str, asset_key: str, href: str) -> GeoBox:

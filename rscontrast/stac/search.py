@@ -83,9 +83,16 @@ def _walk(source: PathOrStr) -> Iterator[dict[str, Any]]:
     except Exception as error:
         # All that pystac, urllib3 and json raise: pystac's own for a status is a bare Exception.
         # A file missing under a catalog would be a silent hole in every later result.
-        reason, cause = str(error), str(error.__cause__ or "")
-        reason += "" if cause in reason else f": {cause}"
-        raise AssetError(f"{href}: it or a file it links cannot be read ({reason})") from error
+        text = f"{href}: it or a file it links cannot be read ({_reason(error)})"
+        raise AssetError(text) from error
+
+
+def _reason(error: Exception) -> str:
+    """What failed, and what began it where that is not in the text yet: a status, say."""
+    first: BaseException = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    return str(error) if str(first) in str(error) else f"{error}: {first}"
 
 
 def _items(href: str) -> Iterator[pystac.Item]:

@@ -3,10 +3,11 @@ import pandas as pd
 import pystac
 import pytest
 import rasterio
+import shapely
 
-from rscontrast.errors import AssetError, InputError
+from rscontrast.errors import AssetError, GridError, InputError
 from rscontrast.stac import read_items, search, write_items
-from rscontrast.stac.index import item_dicts, native_geobox
+from rscontrast.stac.index import item_crs, item_dicts, items_frame, native_geobox
 from tests.world import grid
 
 
@@ -95,3 +96,65 @@ def test_native_geobox_without_metadata_and_file(world):
     (world.folder / "a" / "x.tif").unlink()
     with pytest.raises(AssetError, match="item a, asset x"):
         native_geobox(row, "x")
+
+
+def test_native_geobox_of_an_old_item_in_a_frame_with_new_ones(world):
+    """Each row has all columns of the frame; the empty ones are NaN."""
+    boxes = {"new": grid(), "old": grid("EPSG:32631")}
+    items = {name: world.item(name, box) for name, box in boxes.items()}
+    items["old"].properties["proj:epsg"] = int(items["old"].properties.pop("proj:code")[5:])
+    for row in search(world.catalog()).to_dict("records"):
+        assert native_geobox(row, "x") == boxes[row["id"]]
+        assert item_crs(row) == str(boxes[row["id"]].crs)
+
+
+def feature(geometry, name="a", **properties):
+    when = {"datetime": "2022-01-01T00:00:00Z"}
+    return {"id": name, "geometry": geometry, "properties": when | properties, "assets": {}}
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        None,
+        "text",
+        {},
+        {"type": "Polygon"},
+        {"type": "Blob", "coordinates": []},
+        {"type": "Polygon", "coordinates": []},
+        {"type": "Polygon", "coordinates": [[0, 1]]},
+        {"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]},
+        {"type": "Polygon", "coordinates": [[["a", 0], [1, 1], [1, 0], ["a", 0]]]},
+    ],
+)
+def test_malformed_geometry_names_the_item(geometry):
+    with pytest.raises(InputError, match="geometry of item bad: got"):
+        items_frame([feature(geometry, "bad")])
+
+
+def test_footprint_that_crosses_itself_is_repaired_with_a_warning():
+    bow = [[0, 0], [2, 2], [2, 0], [0, 2], [0, 0]]
+    with pytest.warns(UserWarning, match="item bow: Self-intersection.*repaired"):
+        frame = items_frame([feature({"type": "Polygon", "coordinates": [bow]}, "bow")])
+    repaired = frame.geometry[0]
+    assert repaired.is_valid
+    triangles = shapely.MultiPolygon(
+        [shapely.Polygon([(0, 0), (1, 1), (0, 2)]), shapely.Polygon([(2, 0), (1, 1), (2, 2)])]
+    )
+    assert repaired.equals(triangles)
+
+
+def test_properties_of_mixed_types_are_named(tmp_path):
+    square = shapely.geometry.mapping(shapely.box(0, 0, 1, 1))
+    items = [feature(square, "a", orbit=3), feature(square, "b", orbit="three")]
+    with pytest.raises(InputError, match=r"got 'orbit'; allowed: .* one type"):
+        write_items(items_frame(items), tmp_path / "i.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_crs_is_named(sample_items):
+    row = sample_items.iloc[0].to_dict()
+    row["proj:code"] = "EPSG:99999999"
+    row["assets"] = {"blue": {"href": row["assets"]["blue"]["href"]}}
+    with pytest.raises(GridError, match=r"asset blue: no CRS is 'EPSG:99999999'"):
+        native_geobox(row, "blue")

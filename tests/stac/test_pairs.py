@@ -7,8 +7,8 @@ import shapely
 
 from rscontrast.errors import EmptySearchError, InputError
 from rscontrast.stac import pair_items, read_pairs, write_pairs
-from rscontrast.stac.pairs import acquisitions, pair_ids
-from rscontrast.stac.rule import PairRule
+from rscontrast.stac.pairs import acquisitions, select_items
+from rscontrast.stac.rule import PairRule, time_delta
 
 EVENT = pd.Timestamp("2022-08-15T04:00:00")
 
@@ -76,16 +76,15 @@ def test_a_pair_lies_in_one_place_and_its_geometry_is_the_common_ground(sample_i
         assert row.overlap == pytest.approx(row.geometry.area / min(g.area for g in both))
         for ids, cloud in ((row.pre_ids, row.pre_cloud), (row.post_ids, row.post_cloud)):
             assert cloud == pytest.approx(mean_cloud(sample_items[sample_items["id"].isin(ids)]))
-    assert pair_ids(pairs) == set(sample_items["id"])
 
 
 def test_acquisitions_join_adjacent_scenes_of_one_pass(sample_items):
-    scenes = acquisitions(sample_items)
-    assert len(scenes) == 16
-    assert {tuple(sorted(i)) for i in scenes["ids"]} == {
+    acquired = acquisitions(sample_items)
+    assert len(acquired) == 16
+    assert {tuple(sorted(i)) for i in acquired["ids"]} == {
         tuple(sorted(rows["id"])) for rows in passes(sample_items).values()
     }
-    assert scenes["datetime"].is_monotonic_increasing
+    assert acquired["datetime"].is_monotonic_increasing
 
 
 def test_tolerance_decides_what_is_one_pass(sample_items):
@@ -102,6 +101,69 @@ def test_other_series_are_other_acquisitions(sample_items, column):
     mixed = sample_items.copy()
     mixed.loc[mixed["id"].str.endswith("_b"), column] = "EPSG:32631"
     assert len(acquisitions(mixed)) == 32
+
+
+@pytest.mark.parametrize("where", ["item", "asset"])
+@pytest.mark.parametrize(("other", "count"), [(32631, 32), (32632, 16)])
+def test_crs_of_before_stac_1_1_tells_acquisitions_apart(sample_items, where, other, count):
+    old = sample_items.drop(columns="proj:code")
+    codes = [other if name.endswith("_b") else 32632 for name in old["id"]]
+    if where == "item":
+        old["proj:epsg"] = codes
+    else:
+        old["assets"] = [
+            {key: asset | {"proj:epsg": code} for key, asset in assets.items()}
+            for assets, code in zip(old["assets"], codes, strict=True)
+        ]
+    assert len(acquisitions(old)) == count
+
+
+@pytest.mark.parametrize(("step", "count"), [(1, 32), (0, 16)])
+def test_a_frame_of_both_versions(sample_items, step, count):
+    """NaN is no code: the item then says it the old way, in the same words."""
+    mixed, late = sample_items.copy(), sample_items["id"].str.endswith("_b")
+    mixed["proj:code"] = mixed["proj:code"].astype(object).where(~late, np.nan)
+    number = sample_items["proj:code"].str.removeprefix("EPSG:").astype(int)
+    mixed["proj:epsg"] = (number + step).where(late)
+    assert len(acquisitions(mixed)) == count
+
+
+def test_select_items_takes_all_that_the_pairs_name(sample_items):
+    whole = select_items(sample_items, pair_items(sample_items))
+    assert whole["id"].tolist() == sample_items["id"].tolist()
+    some = pair_items(sample_items, max_per_place=1)
+    expected = {name for pair in as_set(some) for ids in pair for name in ids}
+    assert set(select_items(sample_items, some)["id"]) == expected
+
+
+@pytest.mark.parametrize("collection", ["other", None])
+def test_select_items_tells_collections_with_the_same_ids_apart(sample_items, collection):
+    twins = pd.concat([sample_items, sample_items.assign(collection=collection)])
+    for items in (sample_items, sample_items.assign(collection=collection)):
+        found = select_items(twins, pair_items(items))
+        assert found["id"].is_unique
+        assert set(found["collection"].fillna("")) == set(items["collection"].fillna(""))
+
+
+def test_select_items_refuses_what_is_not_there_and_two_collections(sample_items):
+    pairs = pair_items(sample_items)
+    name = pairs["post_ids"].iloc[0][0]
+    with pytest.raises(InputError, match=f"pairs: got '{name}'.*same search"):
+        select_items(sample_items[sample_items["id"] != name], pairs)
+    both = pd.concat([pairs, pairs.assign(collection="other")])
+    with pytest.raises(InputError, match=r"\['other', 'scenes'\].*of one collection"):
+        select_items(sample_items, both)
+
+
+@pytest.mark.parametrize("value", ["a while", "-1h", "NaT", None, [1]])
+def test_time_delta_refuses_what_is_no_length_of_time(value):
+    with pytest.raises(InputError, match=r"slack: got .*'1h' or '1D'"):
+        time_delta("slack", value)
+
+
+def test_time_delta_reads_text_and_takes_deltas():
+    assert time_delta("slack", "90min") == pd.Timedelta(hours=1.5)
+    assert time_delta("slack", pd.Timedelta(0)) == pd.Timedelta(0)
 
 
 def test_min_overlap(sample_items):
@@ -146,7 +208,10 @@ def test_write_and_read(sample_items, tmp_path):
 def test_reading_what_is_no_table_of_pairs(sample_items, tmp_path):
     sample_items[["id", "geometry"]].to_parquet(tmp_path / "other.parquet")
     (tmp_path / "text.parquet").write_text("text")
-    for name in ("no.parquet", "text.parquet", "other.parquet"):
+    pair_items(sample_items).assign(pre_datetime=0).to_parquet(tmp_path / "times.parquet")
+    pair_items(sample_items).assign(pre_ids=0).to_parquet(tmp_path / "ids.parquet")
+    names = ("no", "text", "other", "times", "ids")
+    for name in (f"{name}.parquet" for name in names):
         with pytest.raises(InputError, match=name):
             read_pairs(tmp_path / name)
 

@@ -1,6 +1,10 @@
 import json
 import shutil
+import socket
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import geopandas as gpd
 import pandas as pd
@@ -120,6 +124,15 @@ class TestAOI:
         (tmp_path / "aoi.prj").unlink()
         with pytest.raises(InputError, match="CRS None"):
             read_aoi(tmp_path / "aoi.shp")
+
+    def test_table_without_geometry(self, tmp_path):
+        pd.DataFrame({"name": ["a"], "x": [1]}).to_csv(tmp_path / "aoi.csv", index=False)
+        with pytest.raises(InputError, match="aoi: got 'a table of name, x'"):
+            read_aoi(tmp_path / "aoi.csv")
+
+    def test_features_without_geometry(self):
+        with pytest.raises(InputError, match="1 empty features"):
+            read_aoi(gpd.GeoDataFrame(geometry=[None], crs="EPSG:4326"))
 
     def test_file_that_is_missing_or_no_vector(self, tmp_path):
         bad = tmp_path / "aoi.geojson"
@@ -258,7 +271,7 @@ class TestBadSources:
     def test_feature_collection_of_nothing_or_of_no_items(self, tmp_path):
         path = tmp_path / "items.json"
         path.write_text('{"type": "FeatureCollection", "features": []}')
-        with pytest.raises(EmptySearchError):
+        with pytest.raises(EmptySearchError, match=r"items\.json: no item"):
             search(path)
         path.write_text('{"type": "FeatureCollection", "features": [{"type": "Feature"}]}')
         with pytest.raises((InputError, AssetError), match=r"items\.json"):
@@ -268,8 +281,67 @@ class TestBadSources:
         pystac.Catalog("empty", "nothing").normalize_and_save(
             str(tmp_path), pystac.CatalogType.SELF_CONTAINED
         )
-        with pytest.raises(EmptySearchError):
+        with pytest.raises(EmptySearchError, match=r"catalog\.json: no item"):
             search(tmp_path / "catalog.json")
+
+    def test_malformed_geometry(self, copied):
+        name = "west_20210613_b"
+        self.edit(copied, name, lambda item: item.update(geometry={"type": "Polygon"}))
+        with pytest.raises(InputError, match=f"geometry of item {name}"):
+            search(copied / "catalog.json")
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def site(tmp_path):
+    """URL of a folder behind HTTP."""
+    handler = partial(Quiet, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class TestHTTP:
+    @pytest.fixture
+    def catalog(self, world, site):
+        for name in "ab":
+            world.item(name, grid())
+        path = Path(world.catalog()).relative_to(world.folder)
+        return f"{site}/{path.as_posix()}"
+
+    def refused(self, source):
+        with pytest.raises(AssetError) as caught:
+            search(source)
+        assert "\n" not in str(caught.value)
+        assert source in str(caught.value)
+        return str(caught.value)
+
+    def test_static_catalog(self, catalog):
+        frame = search(catalog)
+        assert frame["id"].tolist() == ["a", "b"]
+
+    def test_missing_catalog(self, site):
+        assert "404" in self.refused(f"{site}/nothing.json")
+
+    def test_missing_linked_item(self, world, catalog):
+        (item,) = world.folder.rglob("b.json")
+        item.unlink()
+        text = self.refused(catalog)
+        assert "b.json" in text
+        assert "404" in text
+
+    def test_refused_port(self):
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            port = unused.getsockname()[1]
+            self.refused(f"http://127.0.0.1:{port}/catalog.json")
 
 
 @pytest.mark.parametrize("absolute", [True, False])

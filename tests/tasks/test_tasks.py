@@ -177,7 +177,7 @@ def test_unusable_and_unlabelled_pixels_do_not_count():
 
 def test_what_does_not_fit_the_weights_is_refused(tmp_path):
     _, path = pretrained(tmp_path)
-    with pytest.raises(InputError, match="model: got 'resnet34'"):
+    with pytest.raises(InputError, match="encoder: got 'resnet34'"):
         DamageSegmentation(model="resnet34", weights=path)
     with pytest.raises(BandError, match="in_channels: got 3; allowed: 4"):
         DamageSegmentation(in_channels=3, weights=path)
