@@ -1,6 +1,7 @@
 """Imports go down only, and what must start fast does not wait for torch."""
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,23 @@ def test_each_public_class_has_one_export_line(package):
             public = isinstance(node, ast.ClassDef) and not node.name.startswith("_")
             if public and node.name not in INNER:
                 assert exported.get(node.name), f"{node.name} of {path} has no export line"
+
+
+def test_public_surface_is_the_checked_in_list():
+    """What users may import changes on purpose only: then change the list, and the changelog."""
+    found = {"rscontrast": sorted(rscontrast.__all__)}
+    for path in sorted(ROOT.glob("*/__init__.py")):
+        names = [
+            alias.asname
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+            if alias.asname
+        ]
+        if names:
+            found[f"rscontrast.{path.parent.name}"] = sorted(names)
+    listed = json.loads((Path(__file__).parent / "public_surface.json").read_text())
+    assert found == listed
 
 
 def test_every_dependency_bound_has_its_reason():

@@ -1,5 +1,7 @@
 """Labelled pairs for fine-tuning: the patches of a grid, of which a share may be used."""
 
+from dataclasses import replace
+
 import geopandas as gpd
 import numpy as np
 from torch.utils.data import DataLoader
@@ -95,6 +97,9 @@ class DamageDataModule(GeoDataModule):
         if self.contract is not None:
             self.contract.require(self.bands)
         source = pair_images(self.items, self.pairs, self.bands)
+        if self.contract is not None:
+            # Normalised as the encoder was, but the pixels that are learned from are these.
+            self.contract = replace(self.contract, res=source.ground_res)
         images, labels = TemporalPairDataset(source), source.labels(self.label)
         patches = self._share(images, labels)
         dataset = images & labels
