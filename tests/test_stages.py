@@ -231,3 +231,18 @@ def test_lightnings_checkpoint_is_an_encoder_too(tmp_path):
     shutil.copy(path, tmp_path / "copy.ckpt")
     save_encoder(tmp_path / "plain.pt", found.module, found.name, found.contract)
     assert load_encoder(tmp_path / "plain.pt").contract == data.contract
+
+
+@pytest.mark.parametrize("select", ["global", "nearest", "above"])
+def test_false_trains_under_each_rule(select, tmp_path):
+    chosen = {"select": select, "positive_threshold": -1.0}
+    out = pretrain(
+        scenes(), event_pairs(), tmp_path / "e.pt", method="false", method_args=chosen, **PRETRAIN
+    )
+    record = json.loads(out.with_suffix(".json").read_text())
+    assert record["hyperparameters"]["select"] == select
+    share = record["last"]["train_false_negative_share"]
+    # Every anchor is trusted. Of the 2N = 8 rows "global" sets one, "nearest" each, "above" those
+    # with a negative that is more similar than the positive.
+    allowed = {"global": [1 / 8], "nearest": [1.0], "above": [n / 8 for n in range(1, 9)]}
+    assert share in allowed[select]
