@@ -18,6 +18,7 @@ METRES_OF_A_DEGREE = 111_320.0
 """Along a meridian."""
 
 type Points = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""x and y."""
 
 
 def lattice_offset(transform: Affine, geobox: GeoBox) -> tuple[int, int] | None:

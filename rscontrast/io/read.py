@@ -33,8 +33,6 @@ from rscontrast.io.handles import handle
 from rscontrast.stac.provider import BandSource, Provider
 from rscontrast.types import IGNORE
 
-"""x and y."""
-
 MARGIN = 3
 """Source pixels around the window, so that an interpolation at its edge has neighbours."""
 
@@ -238,6 +236,9 @@ def _under(
     Returns:
         their window; how many of them make one pixel of the grid along an axis (at least 1); and
         the (row, col) of the window in the grid if the two are one lattice. None: none lies there.
+
+    Raises:
+        GridError: the CRS of the file does not reach to where the grid is.
     """
     target = crs_wkt(geobox)
     same = same_crs(wkt, target)
@@ -245,9 +246,10 @@ def _under(
     x, y = apply_affine(geobox.transform, *outline(geobox.shape))
     if not same:
         x, y = transformer(target, wkt).transform(x, y)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        where = tuple(round(n, 5) for n in geobox.boundingbox.bbox)
+        raise GridError(f"grid of bounds {where}: has no place in the CRS of {data.name}")
     cols, rows = apply_affine(~data.transform, np.asarray(x), np.asarray(y))
-    if not (np.isfinite(cols).all() and np.isfinite(rows).all()):
-        return None
     ratio = min(np.ptp(cols) / geobox.shape[1], np.ptp(rows) / geobox.shape[0])
     step = max(1, math.floor(ratio + 1e-6))
     margin = 0 if offset else MARGIN * step

@@ -36,8 +36,8 @@ class Job:
     """Items after."""
     geobox: GeoBox
     """Grid of the result: the ground that both have, within the aoi."""
-    area: BaseGeometry
-    """What is mapped on it, in its CRS."""
+    aoi: BaseGeometry | None
+    """What is mapped on it, in its CRS; None: all that is usable at both dates."""
 
     def sources(
         self, bands: Sequence[str], provider: Provider = GENERIC
@@ -92,12 +92,19 @@ def _job(
     pre = tuple(rows[name] for name in pair["pre_ids"])
     key = provider.band(pre[0]["id"], pre[0]["assets"], band).asset
     grid = native_geobox(pre[0], key)
-    area = shapely.transform(
-        ground, transformer("EPSG:4326", crs_wkt(grid)).transform, interleaved=False
-    )
     name = f"{pair['pre_ids'][0]}_{pair['post_ids'][0]}"
     post = tuple(rows[name] for name in pair["post_ids"])
-    return Job(name, pre, post, _covering(grid, area.bounds), area)
+    within = None if aoi is None else _in_crs(aoi, grid)
+    return Job(name, pre, post, _covering(grid, _in_crs(ground, grid).bounds), within)
+
+
+def _in_crs(area: BaseGeometry, grid: GeoBox) -> BaseGeometry:
+    """An area in degrees in the CRS of a grid, where its straight edges bend."""
+    move = transformer("EPSG:4326", crs_wkt(grid)).transform
+    moved: BaseGeometry = shapely.transform(
+        shapely.segmentize(area, max(area.length / 64, 1e-9)), move, interleaved=False
+    )
+    return moved
 
 
 def _covering(grid: GeoBox, bounds: Bounds) -> GeoBox:
@@ -140,9 +147,9 @@ def tiles(geobox: GeoBox, side: int) -> Iterator[Tile]:
 
 
 def inside(job: Job, tile: Tile) -> NDArray[np.bool_]:
-    """Which pixels of a tile have their centre in the job's area, [h, w]."""
+    """Which pixels of a tile have their centre in the aoi, [h, w]."""
     box = part(job.geobox, tile.row, tile.col, tile.height, tile.width)
-    # Half a pixel of slack: the border of a footprint in degrees is not the border of its pixels.
-    grown = job.area.buffer(0.5 * abs(box.transform.a), join_style="mitre")
-    within: NDArray[np.bool_] = geometry_mask([grown], box.shape, box.transform, invert=True)
+    if job.aoi is None:
+        return np.ones(box.shape, dtype=bool)
+    within: NDArray[np.bool_] = geometry_mask([job.aoi], box.shape, box.transform, invert=True)
     return within

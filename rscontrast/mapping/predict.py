@@ -27,7 +27,7 @@ class Prediction:
     probabilities: NDArray[np.float32]
     """[K, h, w], sum 1 over the classes."""
     valid: NDArray[np.bool_]
-    """[h, w]: both dates are usable and the pixel lies in the job's area."""
+    """[h, w]: both dates are usable and the pixel lies in the job's aoi."""
     pre: NDArray[np.float32]
     """Reflectance before, [C, h, w]."""
     post: NDArray[np.float32]

@@ -1,5 +1,6 @@
 """Map every pair: two COGs and a STAC Item each, and a catalog over what is finished."""
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -195,7 +196,4 @@ def _write_catalog(results: dict[str, pystac.Item], latest: str, path: Path) -> 
 
 
 def _json(thing: pystac.Item | pystac.Catalog) -> str:
-    import json
-
-    data = thing.to_dict(include_self_link=False)
-    return json.dumps(data, indent=2)
+    return json.dumps(thing.to_dict(include_self_link=False), indent=2)

@@ -343,6 +343,12 @@ class TestUnreadable:
         with pytest.raises(AssetError, match="item lone, asset data"):
             read_mosaic([_scene(source(path, index=3))], FINE)
 
+    def test_a_grid_out_of_reach_of_the_files_crs(self, world):
+        item = world.item("far", grid())
+        beyond = GeoBox((4, 4), Affine(1.0, 0, 1e12, 0, -1.0, 1e12), "EPSG:32633")
+        with pytest.raises(GridError, match="has no place in the CRS of"):
+            read_mosaic([scene(item, "x")], beyond)
+
     def test_without_crs(self, tmp_path):
         path = write_raster(tmp_path / "a.tif", np.ones((1, *FINE.shape), "uint8"), FINE, crs=False)
         with pytest.raises(GridError, match="no CRS"):
