@@ -26,4 +26,6 @@ class Normalise(nn.Module):
             image: reflectance [..., C, H, W].
             valid: [..., H, W].
         """
-        return (image - self.mean) / self.std * valid.unsqueeze(-3)
+        # A datamodule's modules are moved by nobody: the statistics go where the batch is.
+        mean, std = self.mean.to(image.device), self.std.to(image.device)
+        return (image - mean) / std * valid.unsqueeze(-3)

@@ -71,7 +71,7 @@ class PairViews(nn.Module):
         """
         # A crop and a blur mix neighbours: an unusable one counts as the mean, not as black.
         known = batch["valid"].unsqueeze(2)
-        image = torch.where(known, batch["image"], self.normalise.mean)
+        image = torch.where(known, batch["image"], self.normalise.mean.to(known.device))
         valid = known.to(image.dtype)
         together = (1, 2) if self.same_geometry else (0, 1)
         image, valid = self.geometry(image.flatten(*together), valid.flatten(*together))

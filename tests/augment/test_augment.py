@@ -215,3 +215,22 @@ def test_bad_arguments_are_refused_by_name(name, value):
 def test_another_layout_is_refused(shape):
     with pytest.raises(InputError, match="image: got "):
         as_pair(torch.zeros(shape), 3)
+
+
+class Unmoved(torch.nn.Module):
+    def forward(self, *given):
+        return given
+
+
+def test_statistics_follow_the_batch_to_its_device():
+    """Nobody moves a datamodule's modules; the device "meta" stands in for a GPU."""
+    contract = SensorContract(("a", "b"), 1.0, (0.1, 0.2), (1.0, 2.0))
+    image = torch.zeros(3, 2, 2, 8, 8, device="meta")
+    valid = torch.ones(3, 2, 8, 8, dtype=torch.bool, device="meta")
+    out = Normalise(contract)(image, valid)
+    assert out.device.type == "meta"
+    assert out.shape == image.shape
+    views = PairViews(contract, 8)
+    views.geometry = Unmoved()  # kornia looks at values, of which "meta" has none
+    views.blur = torch.nn.Identity()
+    assert views({"image": image, "valid": valid})["image"].device.type == "meta"
