@@ -21,7 +21,7 @@ from rscontrast.mapping.score import evaluate, label_sources, read_truth
 from rscontrast.report.figure import Panel, comparison_figure
 from rscontrast.report.html import Picture, Stage, stage_table, write_report
 from rscontrast.stac import pair_items, search, write_items, write_pairs
-from rscontrast.stac.pairs import select_items
+from rscontrast.stac.pairfile import select_items
 from rscontrast.stac.provider import BandSource
 from rscontrast.stages import finetune, pretrain
 from rscontrast.types import PathOrStr
@@ -84,10 +84,10 @@ def demo(
         write_items(items, out / "items.parquet")
         figure.append(f"{len(items)} items")
     with clock.stage("pairs") as figure:
-        pairs = pair_items(items, min_gap=10, max_cloud=50)
+        pairs = pair_items(items, min_gap=10, max_cloud=50).frame()
         straddling = pair_items(
             items, event=event, relation="straddle", max_gap=60, max_cloud=20, max_per_place=1
-        )
+        ).frame()
         write_pairs(pairs, out / "pairs.parquet")
         figure.append(f"{len(pairs)} pairs, {len(straddling)} labelled")
     with clock.stage("pretrain") as figure:

@@ -5,6 +5,7 @@
     │   └── BandError                a band that an item or a checkpoint does not have
     ├── EmptySearchError             a search or a pairing rule that leaves nothing
     ├── AssetError (OSError)         an asset that cannot be read: item, asset, window
+    │   └── CatalogError             a page or a file of a catalog that cannot be read
     ├── GridError                    rasters that cannot be brought onto one grid
     ├── CheckpointError              a checkpoint that is not one, or of other bands
     ├── TrainingError                a loss that is not finite
@@ -44,6 +45,10 @@ class EmptySearchError(RSContrastError, LookupError):
 
 class AssetError(RSContrastError, OSError):
     """An asset could not be opened or read to the end."""
+
+
+class CatalogError(AssetError):
+    """A page or a file of a catalog could not be read; a search without it would have a hole."""
 
 
 class GridError(RSContrastError, ValueError):

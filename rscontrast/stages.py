@@ -12,6 +12,7 @@ from rscontrast.errors import InputError, choose
 from rscontrast.fit import Precision, fit
 from rscontrast.io.labels import require_label
 from rscontrast.models.checkpoint import load_encoder, save_encoder, save_segmenter
+from rscontrast.stac.pairfile import SomePairs
 from rscontrast.tasks import FALSE, DamageSegmentation, SimCLR
 from rscontrast.types import PathOrStr
 
@@ -21,7 +22,7 @@ METHODS: dict[str, type[SimCLR]] = {"simclr": SimCLR, "false": FALSE}
 
 def pretrain(
     items: gpd.GeoDataFrame,
-    pairs: gpd.GeoDataFrame,
+    pairs: SomePairs,
     out: PathOrStr,
     *,
     bands: Sequence[str],
@@ -116,7 +117,7 @@ def pretrain(
 
 def finetune(
     items: gpd.GeoDataFrame,
-    pairs: gpd.GeoDataFrame,
+    pairs: SomePairs,
     out: PathOrStr,
     *,
     label: str,

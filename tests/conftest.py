@@ -29,6 +29,21 @@ def oscd_catalog():
     return path
 
 
+@pytest.fixture(scope="session")
+def metadata_folder():
+    """Real items without their imagery."""
+    path = ROOT.parent / "shared" / "data" / "stac"
+    if not path.is_dir():
+        pytest.skip("the items' metadata are not beside the checkout (../shared/data/stac)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def maxar_items(metadata_folder):
+    """Scenes of 54 disasters; copy before changing it."""
+    return search(metadata_folder / "maxar_events.parquet")
+
+
 @pytest.fixture
 def world(tmp_path):
     return World(tmp_path)

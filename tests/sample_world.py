@@ -29,7 +29,7 @@ def scenes(ids=None):
 
 def event_pairs():
     """One pair a place, across the event: row 0 is east, row 1 west."""
-    return pair_items(_items(), event=EVENT, relation="straddle", max_cloud=20, max_gap=60)
+    return pair_items(_items(), event=EVENT, relation="straddle", max_cloud=20, max_gap=60).frame()
 
 
 def asset(name, key):

@@ -185,7 +185,7 @@ def test_the_latest_label_counts_in_training_and_scoring(segmenter, tmp_path):
 
 
 def test_every_date_of_a_place_is_trained_on():
-    pairs = pair_items(scenes(), min_gap=10, max_cloud=50)
+    pairs = pair_items(scenes(), min_gap=10, max_cloud=50).frame()
     holds = (pairs["pre_datetime"] <= "2022-08-25") & (pairs["post_datetime"] >= "2022-08-24")
     module = DamageDataModule(
         scenes(), pairs, list(BANDS), "damage", 5, patch_size=64, batch_size=1, length=1

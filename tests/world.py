@@ -14,7 +14,7 @@ from pyproj import Transformer
 from shapely.geometry import mapping
 
 from rscontrast.io import ItemSource
-from rscontrast.stac.provider import GENERIC, BandSource
+from rscontrast.stac.provider import GENERIC, BandSource, MaskSource
 
 CORNER = (730_000.0, 5_100_000.0)
 
@@ -149,18 +149,27 @@ def _band_fields(version, names, scale, offset, nodata):
     }
 
 
+def item_row(item):
+    """An item as a row of the items' frame."""
+    assets = {key: asset.to_dict() for key, asset in item.assets.items()}
+    return {"id": item.id, "collection": item.collection_id, "assets": assets, **item.properties}
+
+
 def sources(item, *names):
     """Band sources of an item by name."""
-    assets = {key: asset.to_dict() for key, asset in item.assets.items()}
-    return tuple(GENERIC.band(item.id, assets, name) for name in names)
+    return tuple(GENERIC.band(item_row(item), name) for name in names)
 
 
 def scene(item, *names):
     """ItemSource of an item, with whatever masks it has."""
-    assets = {key: asset.to_dict() for key, asset in item.assets.items()}
-    return ItemSource(sources(item, *names), tuple(GENERIC.masks(item.id, assets)))
+    return ItemSource(sources(item, *names), GENERIC.masks(item_row(item)))
 
 
 def source(path, **fields):
     """Band source of a lone file."""
     return BandSource(item="lone", asset="data", href=str(path), **fields)
+
+
+def mask(path, **fields):
+    """Mask of a lone file."""
+    return MaskSource(item="lone", asset="mask", href=str(path), **fields)

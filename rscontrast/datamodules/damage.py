@@ -21,7 +21,8 @@ from rscontrast.datamodules.statistics import band_statistics
 from rscontrast.datasets import STACDataset, STACLabels, TemporalPairDataset
 from rscontrast.errors import InputError, whole
 from rscontrast.samplers import GriddedPlaceSampler, TemporalPairSampler
-from rscontrast.stac import read_items, read_pairs
+from rscontrast.stac import read_items
+from rscontrast.stac.pairfile import SomePairs, as_frame
 from rscontrast.types import STRIDE, SensorContract
 
 
@@ -33,7 +34,7 @@ class DamageDataModule(GeoDataModule):
     def __init__(
         self,
         items: gpd.GeoDataFrame | str,
-        pairs: gpd.GeoDataFrame | str,
+        pairs: SomePairs | str,
         bands: list[str],
         label: str,
         classes: int,
@@ -77,7 +78,7 @@ class DamageDataModule(GeoDataModule):
         whole("length", length, least=batch_size)
         super().__init__(STACDataset, batch_size, patch_size, length, num_workers)
         self.items = read_items(items) if isinstance(items, str) else items
-        self.pairs = read_pairs(pairs) if isinstance(pairs, str) else pairs
+        self.pairs = as_frame(pairs)
         self.bands, self.label, self.classes = tuple(bands), label, classes
         self.label_share, self.seed, self.contract = label_share, seed, contract
         self.tolerance, self.progress = tolerance, progress

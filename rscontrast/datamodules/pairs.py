@@ -14,8 +14,8 @@ from rscontrast.datamodules.statistics import band_statistics
 from rscontrast.datasets import STACDataset, TemporalPairDataset
 from rscontrast.errors import InputError, whole
 from rscontrast.samplers import RandomPlaceSampler, TemporalPairSampler
-from rscontrast.stac import read_items, read_pairs
-from rscontrast.stac.pairs import select_items
+from rscontrast.stac import read_items
+from rscontrast.stac.pairfile import SomePairs, as_frame, select_items
 from rscontrast.types import SensorContract
 
 STATISTICS_PATCHES = 64
@@ -30,7 +30,7 @@ class PairDataModule(GeoDataModule):
     def __init__(
         self,
         items: gpd.GeoDataFrame | str,
-        pairs: gpd.GeoDataFrame | str,
+        pairs: SomePairs | str,
         bands: list[str],
         patch_size: int = 96,
         batch_size: int = 64,
@@ -68,7 +68,7 @@ class PairDataModule(GeoDataModule):
         whole("view_size", patch_size if view_size is None else view_size)
         super().__init__(STACDataset, batch_size, patch_size, length, num_workers)
         self.items = read_items(items) if isinstance(items, str) else items
-        self.pairs = read_pairs(pairs) if isinstance(pairs, str) else pairs
+        self.pairs = as_frame(pairs)
         self.bands, self.seed = tuple(bands), seed
         self.view_size, self.views = view_size or patch_size, dict(views or {})
         self.tolerance, self.progress = tolerance, progress

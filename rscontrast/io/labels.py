@@ -41,7 +41,7 @@ def label_source(
         AssetError: it cannot be opened.
         GridError: the file lies beside the imagery, whatever the item says of it.
     """
-    source = provider.band(str(row["id"]), row["assets"], label)
+    source = provider.band(row, label)
     there = file_geobox(source)
     if not footprint(there, crs_wkt(image)).intersects(image.extent.geom):
         outlines = footprint(there, crs_wkt(image)).bounds, image.extent.geom.bounds

@@ -29,8 +29,8 @@ from rscontrast.io.grid import (
     span,
     transformer,
 )
-from rscontrast.io.handles import handle
-from rscontrast.stac.provider import BandSource, Provider
+from rscontrast.io.handles import Handle, handle
+from rscontrast.stac.provider import BandSource, MaskSource, Provider
 from rscontrast.types import IGNORE
 
 MARGIN = 3
@@ -43,8 +43,8 @@ class ItemSource:
 
     bands: tuple[BandSource, ...]
     """The bands, in channel order."""
-    masks: tuple[BandSource, ...] = ()
-    """Rasters whose values other than 0 mark unusable pixels."""
+    masks: tuple[MaskSource, ...] = ()
+    """Rasters that mark unusable pixels."""
 
 
 def item_source(
@@ -61,9 +61,8 @@ def item_source(
     Raises:
         BandError: the item lacks a band.
     """
-    name, assets = str(row["id"]), row["assets"]
-    sources = tuple(provider.band(name, assets, band) for band in bands)
-    return ItemSource(sources, tuple(provider.masks(name, assets)) if masks else ())
+    sources = tuple(provider.band(row, band) for band in bands)
+    return ItemSource(sources, provider.masks(row) if masks else ())
 
 
 def read_mosaic(
@@ -99,7 +98,7 @@ def _read_item(item: ItemSource, geobox: GeoBox) -> tuple[NDArray[np.float32], N
     valid = ~np.isnan(image).any(axis=0)
     for mask in item.masks:
         if valid.any():
-            valid &= read_classes(mask, geobox) == 0
+            valid &= ~read_mask(mask, geobox)
     return image, valid
 
 
@@ -114,6 +113,35 @@ def _read_reflectance(source: BandSource, geobox: GeoBox) -> NDArray[np.float32]
     values *= np.float32(source.scale)
     values += np.float32(source.offset)
     return part.place(values, out, Resampling.bilinear, np.nan)
+
+
+def read_mask(source: MaskSource, geobox: GeoBox) -> NDArray[np.bool_]:
+    """Find the pixels that a mask makes unusable, by nearest neighbour.
+
+    A pixel that the mask does not cover, or where it holds no number, is unusable. A nodata of 0
+    is judged as any other number, since masks say so where nothing is wrong.
+
+    Args:
+        source: the raster and the rule.
+        geobox: the grid to read onto.
+
+    Returns:
+        whether each pixel is unusable, [H, W].
+
+    Raises:
+        AssetError: it cannot be read, or holds fractions where the rule asks for bits.
+        GridError: it has no place on the earth.
+    """
+    out = np.ones(geobox.shape, dtype=np.uint8)
+    part = _read_window(source, geobox, Resampling.nearest)
+    if part is None:
+        return out.astype(bool)
+    try:
+        unusable = source.rule.unusable(part.pixels)
+    except ValueError as error:
+        raise AssetError(f"{_name(source)}: {error}") from error
+    unusable |= part.empty & (part.pixels != 0)
+    return part.place(unusable.astype(np.uint8), out, Resampling.nearest, IGNORE).astype(bool)
 
 
 def read_classes(source: BandSource, geobox: GeoBox, *, fill: int = IGNORE) -> NDArray[np.uint8]:
@@ -177,7 +205,8 @@ class _Part:
 
 def _read_window(source: BandSource, geobox: GeoBox, method: Resampling) -> _Part | None:
     """Read what lies under the grid, or None where nothing does."""
-    data, wkt = _open(source)
+    opened, wkt = _open(source)
+    data = opened.data
     under = _under(data, wkt, geobox)
     if under is None:
         return None
@@ -187,8 +216,8 @@ def _read_window(source: BandSource, geobox: GeoBox, method: Resampling) -> _Par
     step = step if nodata == data.nodata else 1
     shape = (math.ceil(window.height / step), math.ceil(window.width / step))
     try:
-        pixels = data.read(source.index, window=window, out_shape=shape, resampling=method)
-    except (RasterioError, IndexError) as error:
+        pixels = opened.read(source.index, window=window, out_shape=shape, resampling=method)
+    except (RasterioError, IndexError, AssetError) as error:
         raise _unreadable(source, f"window {window.flatten()}", error) from error
     empty = np.zeros(shape, dtype=bool) if nodata is None else pixels == nodata
     if pixels.dtype.kind == "f":
@@ -205,22 +234,22 @@ def file_geobox(source: BandSource) -> GeoBox:
         AssetError: it cannot be opened.
         GridError: it has no CRS.
     """
-    data, wkt = _open(source)
-    return GeoBox(data.shape, data.transform, wkt)
+    opened, wkt = _open(source)
+    return GeoBox(opened.data.shape, opened.data.transform, wkt)
 
 
-def _open(source: BandSource) -> tuple[DatasetReader, str]:
+def _open(source: BandSource) -> tuple[Handle, str]:
     try:
-        data, wkt = handle(source.href)
-    except RasterioError as error:
+        opened = handle(source.href, source.signer)
+    except (RasterioError, AssetError) as error:
         raise _unreadable(source, "its header", error) from error
-    if wkt is None:
+    if opened.wkt is None:
         raise GridError(f"{_name(source)}: no CRS, so it has no place on the grid")
-    return data, wkt
+    return opened, opened.wkt
 
 
 def _unreadable(source: BandSource, where: str, error: Exception) -> AssetError:
-    cause = error.__cause__ or error
+    cause = error if isinstance(error, AssetError) else error.__cause__ or error
     return AssetError(f"{_name(source)}: cannot read {where} of {source.href} ({cause})")
 
 

@@ -17,7 +17,7 @@ from rscontrast.errors import EmptySearchError
 from rscontrast.io.grid import apply_affine, crs_wkt, transformer
 from rscontrast.io.read import ItemSource, item_source
 from rscontrast.stac.index import native_geobox
-from rscontrast.stac.pairs import select_items
+from rscontrast.stac.pairfile import SomePairs, as_frame, select_items
 from rscontrast.stac.provider import GENERIC, Provider
 from rscontrast.types import Bounds
 
@@ -53,7 +53,7 @@ class Job:
 
 def plan(
     items: gpd.GeoDataFrame,
-    pairs: gpd.GeoDataFrame,
+    pairs: SomePairs,
     band: str,
     aoi: BaseGeometry | None = None,
     provider: Provider = GENERIC,
@@ -72,6 +72,7 @@ def plan(
         BandError: an item lacks ``band``.
         EmptySearchError: no pair meets the aoi.
     """
+    pairs = as_frame(pairs)
     rows = {row["id"]: row for row in select_items(items, pairs).to_dict("records")}
     jobs = []
     for pair in pairs.to_dict("records"):
@@ -90,7 +91,7 @@ def _job(
     if ground.area == 0:
         return None
     pre = tuple(rows[name] for name in pair["pre_ids"])
-    key = provider.band(pre[0]["id"], pre[0]["assets"], band).asset
+    key = provider.band(pre[0], band).asset
     grid = native_geobox(pre[0], key)
     name = f"{pair['pre_ids'][0]}_{pair['post_ids'][0]}"
     post = tuple(rows[name] for name in pair["post_ids"])

@@ -19,14 +19,14 @@ from rscontrast.mapping.predict import Predictor
 from rscontrast.metrics.segmentation import Scores, confusion, scores
 from rscontrast.models.checkpoint import load_segmenter
 from rscontrast.stac.index import native_geobox
-from rscontrast.stac.pairs import select_items
+from rscontrast.stac.pairfile import SomePairs, as_frame, select_items
 from rscontrast.stac.provider import GENERIC, BandSource
 from rscontrast.types import IGNORE, PathOrStr
 
 
 def evaluate(
     items: gpd.GeoDataFrame,
-    pairs: gpd.GeoDataFrame,
+    pairs: SomePairs,
     checkpoint: PathOrStr,
     label: str,
     *,
@@ -72,6 +72,7 @@ def evaluate(
     names = segmenter.class_names
     nothing = np.zeros((len(names), len(names)), dtype=np.int64)
     found: dict[str, NDArray[np.int64]] = {}
+    pairs = as_frame(pairs)
     jobs = plan(items, pairs, segmenter.contract.bands[0])
     named = select_items(items, pairs).to_dict("records")
     require_label(named, label)

@@ -15,7 +15,9 @@ from torchgeo.samplers import TemporalSampler
 from rscontrast.datasets.dates import join_dates
 from rscontrast.datasets.pairs import PairSlice
 from rscontrast.errors import EmptySearchError, InputError
-from rscontrast.stac.rule import PairRule, time_delta
+from rscontrast.stac.pairfile import SomePairs, as_frame
+from rscontrast.stac.rule import PairRule
+from rscontrast.stac.tolerance import Tolerance
 
 EVERYWHERE = (slice(None), slice(None))
 
@@ -34,7 +36,7 @@ class TemporalPairSampler(TemporalSampler):
         self,
         dataset: GeoDataset,
         *,
-        pairs: gpd.GeoDataFrame | None = None,
+        pairs: SomePairs | None = None,
         min_gap: float = 1.0,
         max_gap: float | None = None,
         event: str | None = None,
@@ -53,7 +55,8 @@ class TemporalPairSampler(TemporalSampler):
             max_gap: largest gap, days.
             event: when something happened.
             relation: "any", "before", "after" or "straddle" (the event).
-            tolerance: files within this time of each other are one acquisition.
+            tolerance: files within this time of each other are one acquisition ("1h"), or those of
+                one UTC day ("day").
             toi: time of interest.
             generator: seed or generator of the draw.
 
@@ -64,11 +67,12 @@ class TemporalPairSampler(TemporalSampler):
         super().__init__(dataset, toi=toi)
         rule = PairRule(min_gap, max_gap, event, relation)
         self.generator = np.random.default_rng(generator)
-        self.dates = join_dates(self.index, time_delta("tolerance", tolerance))
+        limit = Tolerance.read(tolerance)
+        self.dates = join_dates(self.index, limit)
         if pairs is None:
             pre, post, shapes = _by_rule(self.dates, rule)
         else:
-            pre, post, shapes = _by_table(self.dates, pairs, time_delta("tolerance", tolerance))
+            pre, post, shapes = _by_table(self.dates, as_frame(pairs), limit)
         if len(shapes) == 0:
             text = f"no pair among {len(self.dates)} dates: widen the gap, the event or toi"
             raise EmptySearchError(text)
@@ -121,13 +125,11 @@ def _by_rule(dates: gpd.GeoDataFrame, rule: PairRule) -> Candidates:
     return pre[some], post[some], shapes[some]
 
 
-def _by_table(
-    dates: gpd.GeoDataFrame, pairs: gpd.GeoDataFrame, tolerance: pd.Timedelta
-) -> Candidates:
+def _by_table(dates: gpd.GeoDataFrame, pairs: gpd.GeoDataFrame, tolerance: Tolerance) -> Candidates:
     def find(times: pd.Series) -> NDArray[np.intp]:
-        latest = times.to_numpy() + tolerance
+        latest = tolerance.latest(times.to_numpy())
         position: NDArray[np.intp] = np.searchsorted(dates["start"], latest, side="right") - 1
-        late = times.to_numpy() > dates["end"].to_numpy()[position] + tolerance
+        late = times.to_numpy() > tolerance.latest(dates["end"].to_numpy()[position])
         if (position < 0).any() or late.any():
             missing = times[(position < 0) | late].iloc[0]
             raise InputError("pairs", missing, "dates that the dataset has, within toi")

@@ -49,7 +49,7 @@ def test_the_same_handle_serves_again(tmp_path):
 
 def test_handles_are_bounded_and_the_oldest_is_closed(tmp_path):
     paths = [raster(tmp_path / f"{n}.tif", n) for n in range(LIMIT + 5)]
-    first = handle(str(paths[0]))[0]
+    first = handle(str(paths[0])).data
     before = len(list(Path("/proc/self/fd").iterdir()))
     for path in paths[1:]:
         handle(str(path))
@@ -64,13 +64,13 @@ def test_each_thread_has_its_own(tmp_path):
     seen = []
 
     def work():
-        seen.append(handle(str(path))[0])
+        seen.append(handle(str(path)).data)
         seen.append(bool((read(path) == 5).all()))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen[0] is not handle(str(path))[0]
+    assert seen[0] is not handle(str(path)).data
     assert seen[1]
 
 

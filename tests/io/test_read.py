@@ -11,7 +11,19 @@ from rasterio.windows import Window
 
 from rscontrast.errors import AssetError, GridError
 from rscontrast.io import read_classes, read_mosaic
-from tests.world import CORNER, centres, grid, offsets, scene, source, sources, write_raster
+from rscontrast.io.read import read_mask
+from rscontrast.stac.provider import MaskRule
+from tests.world import (
+    CORNER,
+    centres,
+    grid,
+    mask,
+    offsets,
+    scene,
+    source,
+    sources,
+    write_raster,
+)
 
 FINE = grid(shape=(96, 112))
 
@@ -253,7 +265,7 @@ class TestMasksAndMosaics:
         cloud = (noise(coarse.shape, high=3) - 1).astype("uint8")
         path = write_raster(world.folder / "m.tif", cloud[None], coarse)
         image = sources(world.item("c", FINE), "x")
-        _, valid = read_mosaic([_scene(*image, masks=(source(path),))], FINE)
+        _, valid = read_mosaic([_scene(*image, masks=(mask(path),))], FINE)
         assert np.array_equal(valid, np.kron(cloud, np.ones((2, 2))) == 0)
 
     def test_first_usable_pixel_wins(self, world):
@@ -290,6 +302,69 @@ class TestMasksAndMosaics:
             image, valid = read_mosaic([scene(i, "v") for i in order], FINE)
             assert valid.all()
             assert np.array_equal(image[0], whole)
+
+
+def random_numbers(dtype, high):
+    rng = np.random.default_rng(5)
+    return (rng.random(FINE.shape) * high).astype(dtype)
+
+
+class TestMaskRules:
+    """Each rule against what it says, pixel by pixel, on a real file."""
+
+    @pytest.mark.parametrize(
+        ("rule", "dtype", "high", "hides"),
+        [
+            (MaskRule(), "uint8", 3, lambda n: n != 0),
+            (MaskRule(values=(0, 3, 8)), "uint8", 12, lambda n: n in (0, 3, 8)),
+            (MaskRule(bits=(1, 3)), "uint16", 65536, lambda n: n // 2 % 2 or n // 8 % 2),
+            (MaskRule(bits=(15,)), "uint16", 65536, lambda n: n >= 32768),
+            (MaskRule(above=0.4), "float32", 1, lambda n: n > 0.4),
+            (MaskRule(above=40), "uint8", 100, lambda n: n > 40),
+        ],
+        ids=["nonzero", "values", "bits", "high bit", "probability", "percent"],
+    )  # fmt: skip
+    def test_hides_what_it_says(self, tmp_path, rule, dtype, high, hides):
+        numbers = random_numbers(dtype, high)
+        path = write_raster(tmp_path / "m.tif", numbers[None], FINE)
+        expected = np.vectorize(hides, otypes=[bool])(numbers)
+        assert 0.05 < expected.mean() < 0.95
+        assert np.array_equal(read_mask(mask(path, rule=rule), FINE), expected)
+        beside = read_mask(mask(path, rule=rule), part(FINE, -3, 0, 10, 112))
+        assert beside[:3].all()
+        assert np.array_equal(beside[3:], expected[:7])
+
+    def test_no_number_is_unusable_but_a_nodata_of_zero_is_a_number(self, tmp_path):
+        chance = random_numbers("float32", 0.3)
+        chance[5] = np.nan
+        path = write_raster(tmp_path / "p.tif", chance[None], FINE)
+        hidden = read_mask(mask(path, rule=MaskRule(above=0.4)), FINE)
+        assert np.array_equal(hidden, np.isnan(chance))
+        for nodata, usable in ((0, True), (255, False)):
+            flat = np.full((1, *FINE.shape), nodata, "uint8")
+            path = write_raster(tmp_path / f"{nodata}.tif", flat, FINE, nodata=nodata)
+            hidden = read_mask(mask(path, rule=MaskRule(above=40)), FINE)
+            assert hidden.all() != usable
+
+    def test_warped_masks_stay_masks(self, tmp_path):
+        """Half the raster is hidden: onto another zone, that half of the ground is."""
+        numbers = np.zeros(FINE.shape, "uint16")
+        numbers[:, 56:] = 1 << 4
+        path = write_raster(tmp_path / "m.tif", numbers[None], FINE)
+        target = TARGETS["other zone"]
+        hidden = read_mask(mask(path, rule=MaskRule(bits=(4,))), target)
+        cols, _ = ~FINE.transform @ tuple(centres(target, str(FINE.crs)))
+        inside, _ = _inside(FINE, target, margin=1)
+        near = np.abs(cols - 56) < 1
+        assert np.array_equal(hidden[inside & ~near], (cols > 56)[inside & ~near])
+        assert 0.1 < hidden[inside].mean() < 0.9
+        outside = (cols < -1) | (cols > FINE.shape[1] + 1)
+        assert hidden[outside].all()
+
+    def test_bits_of_fractions_are_refused(self, tmp_path):
+        path = write_raster(tmp_path / "m.tif", random_numbers("float32", 9)[None], FINE)
+        with pytest.raises(AssetError, match=r"lone.*whole numbers.*float32"):
+            read_mask(mask(path, rule=MaskRule(bits=(1,))), FINE)
 
 
 class TestClasses:

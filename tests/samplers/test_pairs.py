@@ -26,7 +26,7 @@ def days(index):
 
 
 def allowed_days(items, **rules):
-    pairs = pair_items(items, **rules)
+    pairs = pair_items(items, **rules).frame()
     form = "%Y-%m-%d"
     return set(
         zip(pairs["pre_datetime"].dt.strftime(form), pairs["post_datetime"].dt.strftime(form),
@@ -144,7 +144,7 @@ def test_toi(images, sample_items):
     found = {days(index) for index in TemporalPairSampler(images, toi=toi, generator=0)}
     inside = {(a, b) for a, b in allowed_days(sample_items) if a > "2022" and b < "2023"}
     assert found == inside
-    outside = pair_items(sample_items)
+    outside = pair_items(sample_items).frame()
     with pytest.raises(InputError, match=r"pairs.*within toi"):
         TemporalPairSampler(images, pairs=outside, toi=toi)
 

@@ -1,0 +1,125 @@
+"""Files of Parquet, here or far away, opened so that only what is asked for is read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from rscontrast.errors import CatalogError, InputError
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+
+SUFFIXES = (".parquet", ".geoparquet", ".pq")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a file of Parquet is."""
+
+    href: str
+    """Path or URL."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is a URL."""
+        return "://" in self.href
+
+    @property
+    def stem(self) -> str:
+        """Name without folder and suffix."""
+        return Path(urlsplit(self.href).path if self.remote else self.href).stem
+
+    @contextmanager
+    def open(self) -> Iterator["ds.ParquetFileFragment"]:
+        """Open it; what is wrong with it, also while it is read, comes as our own errors.
+
+        Raises:
+            InputError: a file here that is missing or is not Parquet.
+            CatalogError: a file elsewhere that cannot be read.
+        """
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+        import pyarrow.fs
+
+        try:
+            here = None if self.remote else pa.fs.LocalFileSystem()
+            with _remote(self.href) if self.remote else nullcontext(self.href) as source:
+                fragment = ds.ParquetFileFormat().make_fragment(source, here)
+                fragment.ensure_complete_metadata()
+                yield fragment
+        except (InputError, CatalogError):
+            raise
+        except Exception as error:
+            # fsspec passes on whatever its transports raise, of which there are many.
+            if self.remote:
+                reason = str(error) or type(error).__name__
+                raise CatalogError(f"{self.href}: cannot be read as Parquet ({reason})") from error
+            if not isinstance(error, OSError | pa.ArrowException | KeyError | ValueError):
+                raise
+            allowed = f"a file of stac-geoparquet ({error})"
+            raise InputError("source", self.href, allowed) from error
+
+
+def places(href: str) -> list[Place]:
+    """List the files of Parquet under a path or URL.
+
+    Args:
+        href: a file, or a folder, whose files at any depth are taken; over HTTP, a file.
+
+    Raises:
+        InputError: there is none.
+    """
+    if "://" in href:
+        return _remote_places(href)
+    path = Path(href).expanduser()
+    if not path.is_dir():
+        return [Place(str(path))]
+    found = sorted(file for file in path.rglob("*") if is_parquet(str(file)) and file.is_file())
+    if not found:
+        raise InputError("source", href, f"a folder with files of {', '.join(SUFFIXES)}")
+    return [Place(str(file)) for file in found]
+
+
+def is_parquet(href: str) -> bool:
+    """Whether a name is that of a file of Parquet."""
+    path = urlsplit(href).path if "://" in href else href
+    return path.lower().endswith(SUFFIXES) and not Path(path).name.startswith((".", "_"))
+
+
+def _remote_places(href: str) -> list[Place]:
+    if is_parquet(href) or href.startswith(("http://", "https://")):
+        return [Place(href)]
+    scheme = href.partition("://")[0]
+    try:
+        found = sorted(_store(href).find(href))
+    except Exception as error:
+        raise CatalogError(f"{href}: cannot be listed ({error})") from error
+    kept = [Place(f"{scheme}://{path}") for path in found if is_parquet(path)]
+    if not kept:
+        raise InputError("source", href, f"a folder with files of {', '.join(SUFFIXES)}")
+    return kept
+
+
+def _remote(href: str) -> Any:
+    """Open a URL for reading by ranges: what Arrow asks for, and nothing ahead of it."""
+    return _store(href).open(href, cache_type="none")
+
+
+def _store(href: str) -> Any:
+    import fsspec
+
+    scheme = href.partition("://")[0]
+    if scheme in ("s3", "gs"):
+        from fsspec.implementations.arrow import ArrowFSWrapper
+        from pyarrow.fs import FileSystem
+
+        # Arrow has clients of its own for these, so that no further package is needed.
+        return ArrowFSWrapper(FileSystem.from_uri(href)[0])
+    try:
+        options = {"use_listings_cache": False} if scheme in ("http", "https") else {}
+        return fsspec.filesystem(scheme, **options)
+    except (ImportError, ValueError) as error:
+        raise InputError("source", href, f"a path or URL that fsspec opens ({error})") from error

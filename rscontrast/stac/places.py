@@ -1,0 +1,111 @@
+"""Which footprints lie at one place.
+
+Footprints of nearly the same position and size form a *class*; all geometry between acquisitions
+starts from the classes, which are few, since a million acquisitions of two thousand places hold
+a quarter of a billion pairs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import shapely
+from numpy.typing import NDArray
+
+type Labels = NDArray[np.intp]
+type Shapes = NDArray[np.object_]
+
+SHARE = 0.5
+"""Footprints are at one place if they share at least this much of the smaller one."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Footprints by position and size."""
+
+    label: Labels
+    """Class of each footprint, [N], in order of where the classes lie."""
+    bounds: NDArray[np.float64]
+    """Common bounds of the footprints of each class, degrees, [K, 4]."""
+    area: NDArray[np.float64]
+    """Area of the smallest footprint of each class, square degrees, [K]."""
+    lead: Labels
+    """The largest footprint of each class, [K]."""
+    series: Labels
+    """Series of each class, [K]: footprints of two series are never of one class."""
+
+
+def classify(shapes: Shapes, series: Labels) -> Classes:
+    """Sort footprints into classes.
+
+    Args:
+        shapes: footprints, longitude and latitude, [N].
+        series: what must not be mixed (a collection, a named place), [N].
+    """
+    bounds = shapely.bounds(shapes)
+    size = np.maximum(bounds[:, 2:] - bounds[:, :2], 1e-9)
+    scale = np.exp2(np.floor(np.log2(size)))
+    cell = np.floor((bounds[:, :2] + bounds[:, 2:]) / 2 / scale)
+    key = pd.DataFrame(np.column_stack([series, scale, cell]))
+    label = key.groupby(list(key), sort=True).ngroup().to_numpy(np.intp)
+    area = shapely.area(shapes)
+    order = np.lexsort([-area, label])
+    first = np.flatnonzero(np.diff(label[order], prepend=-1))
+    common = [
+        reduce.reduceat(bounds[order, side], first)
+        for side, reduce in enumerate((np.minimum, np.minimum, np.maximum, np.maximum))
+    ]
+    lead = order[first]
+    smallest = np.minimum.reduceat(area[order], first)
+    return Classes(label, np.column_stack(common), smallest, lead, series[lead])
+
+
+def neighbours(classes: Classes, share: float) -> tuple[Labels, Labels]:
+    """Pairs of classes (both ways, and each with itself) whose members may overlap enough.
+
+    Args:
+        classes: of :func:`classify`.
+        share: of the smaller footprint that two members must have in common, 0-1.
+
+    Returns:
+        (a, b), sorted. None is missing: bounds of the classes bound what members share.
+    """
+    boxes = shapely.box(*classes.bounds.T)
+    a, b = shapely.STRtree(boxes).query(boxes)
+    common = shapely.area(shapely.intersection(boxes[a], boxes[b]))
+    least = np.minimum(classes.area[a], classes.area[b])
+    may = (classes.series[a] == classes.series[b]) & (common >= share * least * (1 - 1e-9))
+    may |= a == b
+    a, b = a[may], b[may]
+    order = np.lexsort([b, a])
+    return a[order], b[order]
+
+
+def group(classes: Classes, shapes: Shapes) -> Labels:
+    """Join classes at one place: those that share half of the smaller footprint with a leader.
+
+    The class with the most footprints leads first, so that places do not grow along chains of
+    scenes that overlap.
+
+    Args:
+        classes: of :func:`classify`.
+        shapes: the footprints that were classified.
+
+    Returns:
+        place of each class, [K], numbered in the order of the classes.
+    """
+    a, b = neighbours(classes, SHARE)
+    lead = shapes[classes.lead]
+    area = shapely.area(lead)
+    least = np.minimum(area[a], area[b])
+    same = shapely.area(shapely.intersection(lead[a], lead[b])) >= SHARE * least
+    a, b = a[same], b[same]
+    starts = np.searchsorted(a, np.arange(len(lead) + 1))
+    place = np.full(len(lead), -1, dtype=np.intp)
+    members = np.bincount(classes.label, minlength=len(lead))
+    for leader in np.argsort(-members, kind="stable"):
+        if place[leader] < 0:
+            near = b[starts[leader] : starts[leader + 1]]
+            place[near[place[near] < 0]] = leader
+            place[leader] = leader
+    return np.unique(place, return_inverse=True)[1].astype(np.intp)

@@ -1,0 +1,1 @@
+"""One module a provider, each with the data of its ``PROVIDER``."""
