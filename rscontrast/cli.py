@@ -17,7 +17,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 import rscontrast
 from rscontrast.errors import RSContrastError, choose
 
-LISTS = ("bands", "collections", "class_names")
+LISTS = ("bands", "collections", "class_names", "place")
 """Options that take names with commas between."""
 
 type Text = str | int | list[float] | None
@@ -40,6 +40,8 @@ class Command:
     """Name in :mod:`rscontrast.stac` of what writes the returned table to ``--out``."""
     text: tuple[str, ...] = ()
     """Parameters of many types that the command takes as text."""
+    online: tuple[str, ...] = ()
+    """Examples that work as they stand where the internet can be reached."""
 
 
 SCENES = "--items runs/items.parquet --pairs runs/pairs.parquet"
@@ -48,28 +50,34 @@ LABELLED = "--items runs/items.parquet --pairs runs/labelled.parquet"
 COMMANDS = {
     "search": Command(
         "rscontrast.stac:search",
-        "find the items of a STAC catalog",
+        "find items in any STAC source",
         (
             "rscontrast search --source sample_data/catalog.json --collections scenes"
             " --out runs/items.parquet",
-            "rscontrast search --source sample_data/catalog.json --toi 2022-06/2022-12"
-            " --out runs/late.parquet",
+            "rscontrast search --source runs/items.parquet --toi 2022-06/2022-12"
+            " --filter 'eo:cloud_cover < 20' --out runs/late.parquet",
         ),
         writes="write_items",
-        text=("aoi", "toi"),
+        text=("source", "aoi", "toi", "filter", "provider"),
+        online=(
+            "rscontrast search --source earth-search --collections sentinel-2-l2a"
+            " --aoi 13.2,52.4,13.6,52.6 --toi 2023-06/2023-08 --filter 'eo:cloud_cover < 20'"
+            " --out runs/berlin.parquet",
+        ),
     ),
     "pairs": Command(
-        "rscontrast.stac:pair_items",
-        "pair the dates of each place by rules",
+        "rscontrast.pairing:make_pairs",
+        "pair the dates of each place by rules; draw the pairs and sum them up",
         (
             "rscontrast pairs --items runs/items.parquet --min_gap 30 --max_cloud 40"
             " --out runs/pairs.parquet",
             "rscontrast pairs --items runs/items.parquet --event 2022-08-15 --relation straddle"
             " --max_gap 60 --max_cloud 20 --out runs/labelled.parquet",
+            "rscontrast pairs --items runs/items.parquet --preset moco-tp --max_per_place 10"
+            " --quality 12 --bands red,nir --out runs/measured.parquet",
         ),
         tables=("items",),
-        writes="write_pairs",
-        text=("event",),
+        text=("event", "event_area", "preset"),
     ),
     "pretrain": Command(
         "rscontrast.stages:pretrain",
@@ -159,8 +167,10 @@ def _run(name: str, words: list[str]) -> None:
         reader = getattr(import_module("rscontrast.stac"), f"read_{table}")
         values[table] = reader(values[table])
     for option in command.text:
-        values[option] = _aoi(values[option]) if option == "aoi" else _text(values[option])
-    result = function(**values)
+        read = _area if option in AREAS else _text
+        values[option] = read(values.pop(option))
+    # An option that is not given is the function's own default.
+    result = function(**{k: v for k, v in values.items() if k not in command.text or v is not None})
     if command.writes:
         getattr(import_module("rscontrast.stac"), command.writes)(result, out)
     print(_summary(name, result, out))
@@ -176,7 +186,7 @@ def _values(parser: ArgumentParser, words: list[str]) -> dict[str, Any]:
 
 
 def _parser(name: str, command: Command, function: Callable[..., Any]) -> ArgumentParser:
-    examples = "\n".join(f"  {example}" for example in command.examples)
+    examples = "\n".join(f"  {example}" for example in command.examples + command.online)
     parser = ArgumentParser(
         prog=f"rscontrast {name}",
         description=f"{command.help}\n\nexamples:\n{examples}",
@@ -188,7 +198,8 @@ def _parser(name: str, command: Command, function: Callable[..., Any]) -> Argume
     for table in command.tables:
         parser.add_argument(f"--{table}", type=str, required=True, help=f"GeoParquet of {table}")
     for option in command.text:
-        parser.add_argument(f"--{option}", type=Text.__value__, default=None, help=HELP[option])
+        kind, needed = Text.__value__, option == "source"
+        parser.add_argument(f"--{option}", type=kind, required=needed, help=HELP[option])
     if command.writes:
         parser.add_argument("--out", type=str, required=True, help="GeoParquet to write")
     parser.add_function_arguments(function, skip=by_hand, fail_untyped=False)
@@ -197,8 +208,14 @@ def _parser(name: str, command: Command, function: Callable[..., Any]) -> Argume
     return parser
 
 
+AREAS = ("aoi", "event_area")
 HELP = {
+    "source": "path or URL of an API, a catalog, items or stac-geoparquet; or a provider's name",
     "aoi": "area of interest: xmin,ymin,xmax,ymax in degrees, or a vector file",
+    "event_area": "where it happened: xmin,ymin,xmax,ymax in degrees, or a vector file",
+    "filter": "condition on the properties in CQL2, text or JSON: 'eo:cloud_cover < 20'",
+    "provider": "whose catalog it is: a name, or pkg.mod:PROVIDER",
+    "preset": "rules of the literature: seco, caco, caco-long, moco-tp or ssl4eo",
     "toi": "time of interest: 2022, 2022-08, 2022-08-01 or start/end, '..' for an open side",
     "event": "when something happened: an ISO date or instant",
 }
@@ -232,7 +249,7 @@ def _text(value: Text) -> str | None:
     return None if value is None else str(value)
 
 
-def _aoi(value: Text) -> list[float] | str | None:
+def _area(value: Text) -> list[float] | str | None:
     text = _text(value)
     try:
         return text and [float(number) for number in text.strip("[]() ").split(",")]
@@ -249,11 +266,6 @@ def _summary(name: str, result: Any, out: object) -> str:
     if name == "search":
         first, last = result["datetime"].min(), result["datetime"].max()
         return f"{len(result)} items, {first:%Y-%m-%d} to {last:%Y-%m-%d}: {out}"
-    if name == "pairs":
-        gap, places = result["gap_days"], result["place"].nunique()
-        share = result["straddles_event"].mean()
-        days = f"gap {gap.min():.0f} to {gap.max():.0f} days, median {gap.median():.0f}"
-        return f"{len(result)} pairs of {places} places, {days}, {share:.0%} straddle: {out}"
     if name == "evaluate":
         return "\n\n".join(f"{pair}\n{scores.table()}" for pair, scores in result.items())
     return str(result)

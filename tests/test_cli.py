@@ -20,7 +20,11 @@ from rscontrast.cli import COMMANDS, main
 from rscontrast.models import load_encoder
 from rscontrast.stac import read_items, read_pairs
 from rscontrast.stac.index import item_dicts
+from rscontrast.stac.provider import read_provider
 from tests.interrupt import heed_ctrl_c
+from tests.stac.generated import optical
+from tests.stac.light_api import LightApi
+from tests.stac.server import Server
 
 ROOT = Path(__file__).parent.parent
 TRAINS = ("pretrain", "finetune")
@@ -59,6 +63,55 @@ def test_help_shows_examples_config_and_seed(name, capsys):
         assert example in text
     assert "--config" in text
     assert "--seed" in text
+
+
+def test_search_shows_three_commands():
+    command = COMMANDS["search"]
+    assert len(command.examples + command.online) == 3
+    for example in command.online:
+        words = shlex.split(example)
+        assert words[:2] == ["rscontrast", "search"]
+        read_provider(words[words.index("--source") + 1])
+
+
+def test_the_online_example_on_a_server_of_its_own(tmp_path, capsys):
+    """The same words, but for the address and the name of the collection."""
+    items = optical(40)
+    with Server(LightApi(items)) as server:
+        line = COMMANDS["search"].online[0].replace("earth-search", server.url)
+        line = line.replace("sentinel-2-l2a", "optical").replace("13.2,52.4,13.6,52.6", "-180,-90,180,90")
+        line = line.replace("2023-06/2023-08", "2000/..").replace("runs/berlin", str(tmp_path / "found"))
+        assert main(shlex.split(line)[1:]) == 0
+    clear = [i["id"] for i in items if (i["properties"].get("eo:cloud_cover") or 100) < 20]
+    assert set(read_items(tmp_path / "found.parquet")["id"]) == set(clear)
+    assert f"{len(clear)} items" in capsys.readouterr().out
+
+
+def test_a_filter_in_json_and_a_bad_one(checkout, capsys):
+    query = {"op": "<", "args": [{"property": "eo:cloud_cover"}, 20]}
+    line = f"search --source runs/items.parquet --out runs/json.parquet --filter '{json.dumps(query)}'"
+    assert main(shlex.split(line)) == 0
+    assert read_items("runs/json.parquet")["eo:cloud_cover"].max() < 20
+    bad = "search --source runs/items.parquet --out runs/bad.parquet --filter 'eo:cloud_cover <'"
+    assert "filter: got 'eo:cloud_cover <'" in refused(capsys, bad)
+
+
+def test_pairs_prints_a_table_draws_and_measures(checkout, capsys):
+    assert main(shlex.split(COMMANDS["pairs"].examples[2])[1:]) == 0
+    text = capsys.readouterr().out
+    for word in ("places", "straddle", "30-90 d", "ratio_nir", "runs/measured.png"):
+        assert word in text
+    measured = gpd.read_parquet("runs/measured.parquet")
+    assert measured["change"].notna().sum() == 12
+    assert measured["valid_share"].dropna().between(0, 1).all()
+    assert Path("runs/measured.png").read_bytes()[1:4] == b"PNG"
+    line = "pairs --items runs/items.parquet --event 2022-08-15 --event_area 11.9,45.9,11.99,46.1"
+    assert main(shlex.split(f"{line} --relation straddle --figure false --out runs/west.parquet")) == 0
+    assert {ids[0][:4] for ids in read_pairs("runs/west.parquet")["pre_ids"]} == {"west"}
+    assert not Path("runs/west.png").exists()
+    assert "bands: got" in refused(capsys, "pairs --items runs/items.parquet --quality 3 --out x")
+    area = "pairs --items runs/items.parquet --event_area 1,1,2,2 --out x"
+    assert "event: got None" in refused(capsys, area)
 
 
 def test_overview_names_every_command(capsys):

@@ -23,7 +23,7 @@ LAYERS = [
     "io augment models",
     "datasets", "samplers",
     "tasks datamodules mapping",
-    "fit", "stages", "study report",
+    "fit", "stages", "study report", "pairing",
     "demo", "cli",
 ]  # fmt: skip
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts.split()}

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 import torch
 from affine import Affine
 from numpy.typing import NDArray
@@ -23,9 +22,9 @@ from torchgeo.datasets.utils import GeoSlice, Sample
 
 from rscontrast.datasets.lookup import Lookup
 from rscontrast.errors import InputError
-from rscontrast.io.grid import crs_wkt, footprint, ground_res, transformer
-from rscontrast.io.read import item_source, read_mosaic
-from rscontrast.stac.index import native_geobox
+from rscontrast.io.grid import crs_wkt, ground_res, transformer
+from rscontrast.io.read import ItemSource, item_source, read_mosaic
+from rscontrast.stac.index import Grids, grids, index_items, layouts
 from rscontrast.stac.provider import GENERIC, Provider
 
 if TYPE_CHECKING:
@@ -68,24 +67,29 @@ class STACDataset(GeoDataset):
 
         Raises:
             InputError: no band is asked for.
-            BandError: an item lacks a band.
+            BandError: an item lacks a band; of those with the same assets in one collection, one
+                is looked at.
             AssetError: an item says nothing of its grid and its file cannot be opened.
         """
         if not bands or isinstance(bands, str):
             raise InputError("bands", bands, "a list of 1 or more band names")
         self.bands, self.provider, self.transforms = tuple(bands), provider, transforms
         self.items = items.reset_index(drop=True)
-        rows = self.items.to_dict("records")
-        self._sources = [item_source(row, self.bands, provider, masks=masks) for row in rows]
-        self.geoboxes = [
-            native_geobox(row, source.bands[0].asset)
-            for row, source in zip(rows, self._sources, strict=True)
-        ]
+        self.masks, self._sources = masks, dict[int, ItemSource]()
+        # One of each kind shows whether the bands are there; the others are looked at when read.
+        for first in layouts(self.items)[1]:
+            self._source(int(first))
+        self.geoboxes = grids(self.items, self.bands[0], provider)
         self.native = crs is None and res is None
-        codes = pd.Series([str(box.crs) for box in self.geoboxes])
-        target = CRS.from_user_input(codes.mode()[0] if crs is None else crs)
-        self._res = _pair(res) if res else _resolution(self.geoboxes, codes, target)
-        self._set_index(_index(self.items, self.geoboxes, target))
+        target = CRS.from_user_input(self.geoboxes.most() if crs is None else crs)
+        self._res = _pair(res) if res else _resolution(self.geoboxes, target)
+        self._set_index(index_items(self.items, self.geoboxes, target))
+
+    def _source(self, item: int) -> ItemSource:
+        if item not in self._sources:
+            row = self.items.iloc[item].to_dict()
+            self._sources[item] = item_source(row, self.bands, self.provider, masks=self.masks)
+        return self._sources[item]
 
     def _set_index(self, index: gpd.GeoDataFrame) -> None:
         self.index, self._lookup = index, Lookup(index)
@@ -144,7 +148,7 @@ class STACDataset(GeoDataset):
         x, y, t = self._disambiguate_slice(index)
         found = find(self._lookup, x, y, t, "item")
         geobox = self.geobox(x, y)
-        sources = [self._sources[item] for item in self._items[found]]
+        sources = [self._source(int(item)) for item in self._items[found]]
         image, valid = read_mosaic(sources, geobox)
         sample = {
             "image": torch.from_numpy(image),
@@ -190,7 +194,8 @@ class STACDataset(GeoDataset):
         if not self.native:
             x, y, _ = self.bounds
             return ground_res(self.geobox(x, y))
-        return float(np.median([ground_res(geobox) for geobox in self.geoboxes]))
+        few, which = self.geoboxes.distinct()
+        return float(np.median(np.array([ground_res(geobox) for geobox in few])[which]))
 
 
 def find(lookup: Lookup, x: slice, y: slice, t: slice | None, what: str) -> NDArray[np.intp]:
@@ -205,22 +210,13 @@ def find(lookup: Lookup, x: slice, y: slice, t: slice | None, what: str) -> NDAr
     return found
 
 
-def _index(items: gpd.GeoDataFrame, boxes: Sequence[GeoBox], crs: CRS) -> gpd.GeoDataFrame:
-    times = items["datetime"].dt.tz_convert("UTC").dt.tz_localize(None)
-    # To pandas 3.1 an interval without a length overlaps nothing, not even what it lies in, and
-    # TorchGeo's RasterDataset looks its files up by what our index says.
-    ends = times + pd.Timedelta(1, "us")
-    spans = pd.IntervalIndex.from_arrays(times, ends, closed="both", name="datetime")
-    footprints = [footprint(box, crs.to_wkt()) for box in boxes]
-    data = {"id": items["id"].to_numpy(), "item": np.arange(len(items))}
-    return gpd.GeoDataFrame(data, index=spans, geometry=footprints, crs=crs).sort_index()
-
-
-def _resolution(boxes: Sequence[GeoBox], codes: pd.Series, crs: CRS) -> tuple[float, float]:
+def _resolution(boxes: Grids, crs: CRS) -> tuple[float, float]:
     """Pixel size of the first item in ``crs``; where none is, of the first one warped to it."""
-    for box, code in zip(boxes, codes, strict=True):
-        if CRS.from_user_input(code) == crs:
-            return abs(box.transform.a), abs(box.transform.e)
+    same = [n for n, name in enumerate(boxes.names) if CRS.from_user_input(name) == crs]
+    rows = np.flatnonzero(np.isin(boxes.crs, same))
+    if rows.size:
+        transform = boxes[int(rows[0])].transform
+        return abs(transform.a), abs(transform.e)
     (height, width), bounds = boxes[0].shape, tuple(boxes[0].boundingbox)
     warped = calculate_default_transform(crs_wkt(boxes[0]), crs.to_wkt(), width, height, *bounds)[0]
     return abs(warped.a), abs(warped.e)

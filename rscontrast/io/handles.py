@@ -115,8 +115,7 @@ def handle(href: str, signer: Signer | None = None, *, refused: Signed | None = 
 def _open(href: str, signer: Signer | None, refused: Signed | None) -> Handle:
     signed = Signed(href) if signer is None else signer.sign(href, refused=refused)
     try:
-        # Without this GDAL lists the folder, which for an object store is a slow request.
-        with _access(signed), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        with _access(signed), rasterio.Env(**_opening(signed)):
             data = rasterio.open(signed.href)
     except RasterioIOError as error:
         if signer is None or not _refused(error):
@@ -125,6 +124,15 @@ def _open(href: str, signer: Signer | None, refused: Signed | None) -> Handle:
             raise AssetError(f"access is refused ({error}): {signer.remedy}") from error
         return _open(href, signer, signed)
     return Handle(href, signer, signed, data, data.crs.to_wkt() if data.crs else None)
+
+
+def _opening(signed: Signed) -> dict[str, str]:
+    # Without this GDAL lists the folder, which for an object store is a slow request.
+    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    if signed.options:
+        # GDAL remembers that a link was refused, but here the key to it is not in the link.
+        options["CPL_VSIL_CURL_NON_CACHED"] = f"/vsicurl/{signed.href}"
+    return options
 
 
 def _access(signed: Signed) -> AbstractContextManager[Any]:

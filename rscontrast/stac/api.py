@@ -9,9 +9,10 @@ import pandas as pd
 from rscontrast.errors import CatalogError, choose, whole
 from rscontrast.stac.endpoint import Endpoint
 from rscontrast.stac.frame import instants
-from rscontrast.stac.http import Http, status_of
+from rscontrast.stac.http import Http
 from rscontrast.stac.items import read_frame
 from rscontrast.stac.query import Query
+from rscontrast.stac.replies import status_of
 from rscontrast.stac.select import conditions
 
 if TYPE_CHECKING:  # importing it takes longer than a local search

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from rscontrast.stac.places import Labels, classify, group, neighbours
@@ -60,11 +61,12 @@ def lay_out(acquired: gpd.GeoDataFrame, series: Labels, share: float, *, named: 
         a = b = np.unique(kind)
     else:
         classes = classify(shapes, series)
-        where = group(classes, shapes)
-        # The classes are numbered anew, by place, so that places are ranges of acquisitions.
-        rank = np.empty(len(where), dtype=np.intp)
-        rank[np.argsort(where, kind="stable")] = np.arange(len(where))
-        kind, place = rank[classes.label], where[classes.label]
+        # Places are numbered by their first date; classes anew, so that those of a place follow
+        # each other.
+        place = pd.factorize(group(classes, shapes)[classes.label])[0]
+        rank = np.empty(len(classes.lead), dtype=np.intp)
+        rank[np.argsort(place[classes.lead], kind="stable")] = np.arange(len(rank))
+        kind = rank[classes.label]
         a, b = (rank[side] for side in neighbours(classes, share))
         by_class = np.lexsort([b, a])
         a, b = a[by_class], b[by_class]

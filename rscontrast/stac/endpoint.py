@@ -17,6 +17,9 @@ SORTBY = [
     {"field": "properties.datetime", "direction": "asc"},
     {"field": "id", "direction": "asc"},
 ]
+COMPARISONS = frozenset({"eq", "neq", "lt", "lte", "gt", "gte"})
+TOUCH = 1e-6
+"""Degrees, a decimetre."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,11 @@ class Endpoint:
         if area is None:
             return {}
         if self.method == "GET" or (area.area and area.equals(shapely.box(*area.bounds))):
-            return {"bbox": area.bounds}
+            return {"bbox": _bbox(area)}
         return {"intersects": shapely.geometry.mapping(area)}
 
     def _filter(self, condition: Filter | None) -> dict[str, Any]:
-        if condition is None:
+        if condition is None or isinstance(condition.tree, bool):  # TRUE asks for nothing
             return {}
         if self.conforms("item-search#filter"):
             language = self._language()
@@ -91,13 +94,33 @@ class Endpoint:
                 "filter_lang": language,
             }
         query = condition.to_query() if self.conforms("item-search#query") else None
-        return {} if query is None else {"query": query}
+        comparisons = _comparisons(query or {})
+        return {"query": comparisons} if comparisons else {}
 
     def _language(self) -> str:
         """JSON in a body and text in a URL, unless the server lists only the other one."""
         known = ["cql2-json", "cql2-text"] if self.method == "POST" else ["cql2-text", "cql2-json"]
         listed = [name for name in known if self.conforms(f"conf/{name}")]
         return (listed or known)[0]
+
+
+def _comparisons(query: dict[str, Any]) -> dict[str, Any]:
+    """Terms that every server takes: to others, of the same extension, stac-fastapi answers 400."""
+    kept = {
+        name: {operator: value for operator, value in terms.items() if operator in COMPARISONS}
+        for name, terms in query.items()
+    }
+    return {name: terms for name, terms in kept.items() if terms}
+
+
+def _bbox(area: BaseGeometry) -> tuple[float, float, float, float]:
+    """Bounds that have an area: in those of a point, pgstac finds nothing."""
+    west, south, east, north = area.bounds
+    if west == east:
+        west, east = max(west - TOUCH, -180), min(east + TOUCH, 180)
+    if south == north:
+        south, north = max(south - TOUCH, -90), min(north + TOUCH, 90)
+    return west, south, east, north
 
 
 def _interval(start: pd.Timestamp, end: pd.Timestamp) -> str | None:

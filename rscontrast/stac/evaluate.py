@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from rscontrast.errors import InputError
 from rscontrast.stac.area import read_aoi
+from rscontrast.stac.comparison import instant
 from rscontrast.stac.operand import Columns, Items, NotPushedError, Rows, Value
-from rscontrast.stac.operators import OPERATORS, instant
+from rscontrast.stac.operators import OPERATORS
 
 
 def matches(node: Any, frame: pd.DataFrame) -> NDArray[np.bool_]:

@@ -11,8 +11,12 @@ from rscontrast.errors import CatalogError, InputError
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
+    import pyarrow.parquet as pq
 
 SUFFIXES = (".parquet", ".geoparquet", ".pq")
+
+REPEATING = 4
+"""Bytes a value, below which a text counts as repeating."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,10 @@ class Place:
             CatalogError: a file elsewhere that cannot be read.
         """
         import pyarrow as pa
-        import pyarrow.dataset as ds
-        import pyarrow.fs
 
         try:
-            here = None if self.remote else pa.fs.LocalFileSystem()
-            with _remote(self.href) if self.remote else nullcontext(self.href) as source:
-                fragment = ds.ParquetFileFormat().make_fragment(source, here)
-                fragment.ensure_complete_metadata()
-                yield fragment
+            with _remote(self.href) if self.remote else nullcontext() as remote:
+                yield _far(remote) if self.remote else _near(self.href)
         except (InputError, CatalogError):
             raise
         except Exception as error:
@@ -101,6 +100,35 @@ def _remote_places(href: str) -> list[Place]:
     if not kept:
         raise InputError("source", href, f"a folder with files of {', '.join(SUFFIXES)}")
     return kept
+
+
+def _near(path: str) -> "ds.ParquetFileFragment":
+    """Keep what repeats in nested columns as numbers into a list: half the memory and the time."""
+    import pyarrow.dataset as ds
+    import pyarrow.parquet as pq
+    from pyarrow.fs import LocalFileSystem
+
+    options = ds.ParquetReadOptions(dictionary_columns=_repeating(pq.read_metadata(path)))
+    return ds.ParquetFileFormat(options).make_fragment(path, LocalFileSystem())
+
+
+def _repeating(metadata: "pq.FileMetaData") -> list[str]:
+    """Text inside of nested columns that takes next to no room in the file."""
+    room: dict[str, list[int]] = {}
+    for group in range(metadata.num_row_groups):
+        for number in range(metadata.num_columns):
+            column = metadata.row_group(group).column(number)
+            if column.physical_type == "BYTE_ARRAY" and "." in column.path_in_schema:
+                sizes = room.setdefault(column.path_in_schema, [0, 0])
+                sizes[0] += column.total_uncompressed_size
+                sizes[1] += column.num_values
+    return [path for path, (size, count) in room.items() if size < REPEATING * count]
+
+
+def _far(file: Any) -> "ds.ParquetFileFragment":
+    import pyarrow.dataset as ds
+
+    return ds.ParquetFileFormat().make_fragment(file)
 
 
 def _remote(href: str) -> Any:

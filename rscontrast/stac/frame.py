@@ -6,9 +6,13 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
+from numpy.typing import NDArray
 
 from rscontrast.errors import InputError
+from rscontrast.stac.cells import objects
 
 TOP = ("type", "stac_version", "stac_extensions", "id", "bbox", "links", "assets", "collection")
 """Fields of an Item beside its properties and its geometry."""
@@ -25,53 +29,60 @@ def complete(frame: pd.DataFrame, crs: Any) -> gpd.GeoDataFrame:
         frame: with a column ``geometry`` of shapely geometries, and ``id``.
         crs: of the geometries.
     """
-    out = gpd.GeoDataFrame(frame.drop(columns="geometry"), geometry=frame["geometry"].to_numpy())
-    out = out.set_crs(crs)
-    if not out.crs.equals("EPSG:4326", ignore_axis_order=True):
-        out = out.to_crs("EPSG:4326")
-    out = out.set_crs("EPSG:4326", allow_override=True)
-    for column in (*TIMES, *TOP):
-        if column in out or column in ("datetime", *TOP):
-            out[column] = _column(out, column)
-    _repair(out)
-    own = sorted(set(out) - {*TOP, *TIMES, "geometry"})
-    return out[[*TOP, *(time for time in TIMES if time in out), *own, "geometry"]]
+    own = sorted(set(frame) - {*TOP, *TIMES, "geometry"})
+    times = [name for name in TIMES if name in frame or name == "datetime"]
+    columns = {name: _column(frame, name) for name in (*TOP, *times, *own)}
+    footprints = gpd.GeoSeries(frame["geometry"].to_numpy(), index=frame.index, crs=crs)
+    if not footprints.crs.equals("EPSG:4326", ignore_axis_order=True):
+        footprints = footprints.to_crs("EPSG:4326")
+    columns["geometry"] = _valid(footprints.to_numpy(), frame["id"])
+    # Without copies: a million items are large.
+    table = pd.DataFrame(columns, index=frame.index, copy=False)
+    return gpd.GeoDataFrame(table, geometry="geometry", crs="EPSG:4326")
 
 
-def _column(frame: gpd.GeoDataFrame, name: str) -> Any:
+def _column(frame: pd.DataFrame, name: str) -> Any:
     if name in TIMES:
         return _utc(frame, name)
-    if name in frame and name != "assets":
+    empty = {"assets": dict, "links": list}.get(name)
+    if empty is not None and name in frame:
+        values = frame[name].to_numpy()
+        lacks = set(map(type, values)) & {type(None), float}
+        return objects(empty() if missing(v) else v for v in values) if lacks else frame[name]
+    if name in frame:
         return frame[name]
-    default: Any = {"type": "Feature", "stac_version": "1.1.0"}.get(name)
-    values = frame[name] if name in frame else np.full(len(frame), default, dtype=object)
-    if name not in ("assets", "links"):
-        return values
-    make = dict if name == "assets" else list
-    found = [make() if missing(value) else value for value in values]
-    return pd.Series(found, index=frame.index, dtype=object)
+    if empty is not None:
+        return objects(empty() for _ in range(len(frame)))
+    default = {"type": "Feature", "stac_version": "1.1.0"}.get(name)
+    return pd.Series(default, index=frame.index, dtype=object if default is None else str)
 
 
-def _utc(frame: gpd.GeoDataFrame, name: str) -> pd.Series:
+def _utc(frame: pd.DataFrame, name: str) -> pd.Series:
     column = frame[name] if name in frame else pd.Series(pd.NaT, index=frame.index)
     try:
-        return pd.to_datetime(column, utc=True, format="ISO8601").dt.as_unit("us")
+        if column.dtype.kind != "M":
+            column = pd.to_datetime(column, utc=True, format="ISO8601")
     except (ValueError, TypeError) as error:
         allowed = "times as ISO 8601 has them, such as 2022-08-24T10:00:00Z"
         raise InputError(f"{name} of the items", str(error).split(",")[0], allowed) from error
+    aware = column if column.dt.tz is not None else column.dt.tz_localize("UTC")
+    return aware.dt.tz_convert("UTC").dt.as_unit("us")
 
 
-def _repair(frame: gpd.GeoDataFrame) -> None:
-    """Mend footprints that cross themselves, in place, with a warning for each."""
-    footprints = frame.geometry.to_numpy()
-    for row in np.flatnonzero(~shapely.is_valid(footprints) & ~shapely.is_missing(footprints)):
-        footprint, name = footprints[row], frame["id"].iloc[row]
+def _valid(footprints: NDArray[Any], ids: pd.Series) -> NDArray[Any]:
+    """Mend footprints that cross themselves, with a warning for each."""
+    broken = np.flatnonzero(~shapely.is_valid(footprints) & ~shapely.is_missing(footprints))
+    if not broken.size:
+        return footprints
+    mended = footprints.copy()
+    for row in broken:
+        argument, footprint = f"geometry of item {ids.iloc[row]}", footprints[row]
         reason = shapely.is_valid_reason(footprint)
-        warnings.warn(f"geometry of item {name}: {reason}; repaired", stacklevel=2)
-        valid = shapely.make_valid(footprint, method="structure", keep_collapsed=False)
-        if valid.is_empty:
-            raise InputError(f"geometry of item {name}", footprint.wkt, "a footprint with an area")
-        frame.loc[frame.index[row], "geometry"] = valid
+        warnings.warn(f"{argument}: {reason}; repaired", stacklevel=2)
+        mended[row] = shapely.make_valid(footprint, method="structure", keep_collapsed=False)
+        if mended[row].is_empty:
+            raise InputError(argument, footprint.wkt, "a footprint with an area")
+    return mended
 
 
 def require_times(frame: gpd.GeoDataFrame) -> None:
@@ -134,6 +145,18 @@ def missing(value: Any) -> bool:
 
 def sort_items(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """Order by (time, id), numbered from 0."""
-    order = pd.DataFrame({"time": instants(frame).to_numpy(), "id": frame["id"].to_numpy()})
-    rows = order.sort_values(["time", "id"]).index
-    return frame.take(rows).reset_index(drop=True)
+    rows = time_order(frame)
+    ordered = frame if (np.diff(rows) == 1).all() else frame.take(rows)
+    return ordered.reset_index(drop=True)
+
+
+def time_order(frame: pd.DataFrame) -> NDArray[np.intp]:
+    """Rows of a table of items by (time, id); its times need not be read yet."""
+    known = {name: _utc(frame, name) for name in TIMES if name in frame}
+    times = instants(pd.DataFrame(known, copy=False))
+    number = times.to_numpy("datetime64[us]").astype(np.int64)
+    keys = pa.table({"time": number, "id": pa.array(frame["id"].astype(str))})
+    order: NDArray[np.intp] = pc.sort_indices(
+        keys, [("time", "ascending"), ("id", "ascending")]
+    ).to_numpy()
+    return order

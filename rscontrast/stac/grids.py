@@ -1,65 +1,132 @@
-"""The native grid of each item: from its metadata, and only where they lack it from a file."""
+"""Many grids as columns: a GeoBox is made only of the one that is looked at."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, overload
 
-import rasterio
+import numpy as np
+import odc.geo
+import pandas as pd
+import shapely
 from affine import Affine
-from odc.geo import CRSError
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pyproj import CRS, Transformer
 
-from rscontrast.errors import AssetError, GridError
-from rscontrast.stac.frame import missing
-
-
-def item_crs(item: Mapping[str, Any]) -> str:
-    """CRS that an item names, itself or in its first asset that does; "" where none does.
-
-    Args:
-        item: a row of the items' frame (``assets``, ``proj:*``).
-    """
-    return next(filter(None, map(_code, (item, *item["assets"].values()))), "")
+EDGES = 32
+"""Parts that an outline is cut into where its edges bend: as many as fit its length."""
 
 
-def _code(fields: Mapping[str, Any]) -> str:
-    """``proj:code``, or ``proj:epsg`` as it was before projection extension 2.0; else ""."""
-    if not missing(fields.get("proj:code")):
-        return str(fields["proj:code"])
-    return "" if missing(fields.get("proj:epsg")) else f"EPSG:{int(fields['proj:epsg'])}"
+@dataclass(frozen=True, eq=False)
+class Grids(Sequence[GeoBox]):
+    """One grid for each item, in their order."""
+
+    names: tuple[str, ...]
+    """The CRS that occur."""
+    crs: NDArray[np.intp]
+    """Which of the names, [N]."""
+    shape: NDArray[np.int64]
+    """Rows and columns, [N, 2]."""
+    transform: NDArray[np.float64]
+    """Affine of pixels to coordinates, a to f, [N, 6]."""
+
+    @classmethod
+    def of(cls, boxes: Sequence[GeoBox]) -> "Grids":
+        """Make columns of grids."""
+        texts = [str(box.crs) for box in boxes]
+        names = tuple(dict.fromkeys(texts))
+        crs = np.array([names.index(text) for text in texts], dtype=np.intp)
+        shape = np.array([box.shape for box in boxes], dtype=np.int64).reshape(-1, 2)
+        affine = np.array([tuple(box.transform)[:6] for box in boxes], dtype=np.float64)
+        return cls(names, crs, shape, affine.reshape(-1, 6))
+
+    @classmethod
+    def join(cls, parts: "Sequence[Grids]") -> "Grids":
+        """Put columns below each other."""
+        names = tuple(dict.fromkeys(name for part in parts for name in part.names))
+        number = {name: n for n, name in enumerate(names)}
+        crs = [np.array([number[n] for n in part.names], np.intp)[part.crs] for part in parts]
+        shapes, affines = [part.shape for part in parts], [part.transform for part in parts]
+        return cls(names, np.concatenate(crs), np.concatenate(shapes), np.concatenate(affines))
+
+    def take(self, rows: NDArray[np.intp]) -> "Grids":
+        """Leave some grids, in another order maybe."""
+        return Grids(self.names, self.crs[rows], self.shape[rows], self.transform[rows])
+
+    def __len__(self) -> int:
+        """Count of the grids."""
+        return len(self.crs)
+
+    @overload
+    def __getitem__(self, index: int) -> GeoBox: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[GeoBox]: ...
+    def __getitem__(self, index: int | slice) -> GeoBox | list[GeoBox]:
+        """Make one GeoBox, or some."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        rows, cols = self.shape[index].tolist()
+        affine = Affine(*self.transform[index].tolist())
+        return GeoBox((rows, cols), affine, _crs(self.names[self.crs[index]]))
+
+    def __iter__(self) -> Iterator[GeoBox]:
+        """Make one after the other."""
+        return (self[i] for i in range(len(self)))
+
+    def distinct(self) -> tuple["Grids", NDArray[np.intp]]:
+        """Leave out what repeats: the dates of a place share a grid.
+
+        Returns:
+            the grids that differ, and for each of these its number among them.
+        """
+        which = self.crs.astype(np.int64)
+        for column in (*self.shape.T, *self.transform.T):
+            values = pd.factorize(column)[0]
+            which = pd.factorize(which * (values.max(initial=0) + 1) + values)[0]
+        return self.take(np.unique(which, return_index=True)[1]), which
+
+    def most(self) -> str:
+        """The CRS of most of them; of several, the first by name."""
+        count = np.bincount(self.crs, minlength=len(self.names))
+        return min(zip(-count, self.names, strict=True))[1]
+
+    def outlines(self, crs: Any) -> NDArray[Any]:
+        """Outline of each in ``crs``, [N]; edges that bend there get points between the corners."""
+        few, which = self.distinct()
+        out = few._corners()
+        for number, name in enumerate(self.names):
+            here = few.crs == number
+            if here.any() and not _same(name, crs):
+                out[here] = _moved(out[here], name, crs)
+        return out[which]
+
+    def _corners(self) -> NDArray[Any]:
+        """Rings in the grids' own CRS, in the order in which GeoBox gives them."""
+        a, b, c, d, e, f = self.transform.T
+        height, width = self.shape.T
+        x, y = (
+            np.array([[0, 0, 1, 1], [0, 1, 1, 0]])[:, :, None] * np.stack([width, height])[:, None]
+        )
+        points = np.stack([a * x + b * y + c, d * x + e * y + f], axis=-1)
+        return np.asarray(shapely.polygons(points.transpose(1, 0, 2)))
 
 
-def native_geobox(item: Mapping[str, Any], asset_key: str) -> GeoBox:
-    """Grid of one asset: from the projection extension, else from the file's header.
-
-    Args:
-        item: a row of the items' frame (``assets``, ``proj:*``).
-        asset_key: which asset.
-
-    Raises:
-        AssetError: the metadata lack the grid and the file cannot be opened.
-        GridError: neither the metadata nor the file has a CRS, or it is unknown.
-    """
-    asset = item["assets"][asset_key]
-
-    def field(name: str) -> Any:
-        return item.get(name) if missing(asset.get(name)) else asset[name]
-
-    size, transform = field("proj:shape"), field("proj:transform")
-    crs = _code(asset) or _code(item)
-    if missing(size) or missing(transform) or not crs:
-        return _file_geobox(str(item["id"]), asset_key, asset["href"])
-    rows, cols = (int(n) for n in size)
-    try:
-        return GeoBox((rows, cols), Affine(*list(transform)[:6]), crs)
-    except CRSError as error:
-        raise GridError(f"item {item['id']}, asset {asset_key}: no CRS is {crs!r}") from error
+def _moved(outlines: NDArray[Any], source: str, target: Any) -> NDArray[Any]:
+    move = Transformer.from_crs(source, target, always_xy=True)
+    dense = shapely.segmentize(outlines, shapely.length(outlines) / EDGES)
+    moved: NDArray[Any] = shapely.transform(
+        dense, lambda xy: np.column_stack(move.transform(xy[:, 0], xy[:, 1]))
+    )
+    return moved
 
 
-def _file_geobox(item: str, asset_key: str, href: str) -> GeoBox:
-    try:
-        with rasterio.open(href) as source:
-            if source.crs is None:
-                raise GridError(f"item {item}, asset {asset_key}: no CRS in {href} or the metadata")
-            return GeoBox(source.shape, source.transform, source.crs)
-    except rasterio.errors.RasterioIOError as error:
-        raise AssetError(f"item {item}, asset {asset_key}: cannot open {href} ({error})") from error
+@lru_cache(maxsize=256)
+def _crs(name: str) -> Any:
+    return odc.geo.CRS(name)
+
+
+def _same(name: str, other: Any) -> bool:
+    """Whether two CRS are one, whatever the order of their axes."""
+    crs = CRS.from_user_input(name)
+    return bool(crs.equals(CRS.from_user_input(other), ignore_axis_order=True))

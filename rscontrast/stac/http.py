@@ -11,18 +11,15 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from rscontrast.errors import CatalogError, InputError, positive, whole
+from rscontrast.errors import InputError, positive, whole
+from rscontrast.stac.replies import failed, is_passing, message, retry_after, shorten
 
 if TYPE_CHECKING:  # importing it takes a third of a second, which a local search need not wait
     import requests
 
-RETRIED = frozenset({429, 500, 502, 503, 504})
-"""Statuses that may be another one in a moment."""
 CHUNK = 1 << 16
 
 
@@ -108,13 +105,13 @@ class Http:
                 return self._once(request)
             except requests.RequestException as error:
                 failures.append(error)
-                asked = _retry_after(error)
+                asked = retry_after(error)
                 if asked > self.policy.longest_wait:
                     most = self.policy.longest_wait
                     note = f"the server asks to wait {asked:.0f} s, more than {most:g} s: try later"
-                    raise _failed(method, url, failures, note) from error
-                if not _passing(error) or len(failures) == self.policy.tries:
-                    raise _failed(method, url, failures) from error
+                    raise failed(method, url, failures, note) from error
+                if not is_passing(error) or len(failures) == self.policy.tries:
+                    raise failed(method, url, failures) from error
             time.sleep(asked + self.policy.pause(len(failures)))
 
     def _once(self, request: dict[str, Any]) -> Any:
@@ -125,12 +122,12 @@ class Http:
         with self._session().request(**request, stream=True, timeout=waits) as response:
             data = self._body(response, end)
         if not response.ok:
-            text = f"{response.status_code} {response.reason}: {_message(data)}"
+            text = f"{response.status_code} {response.reason}: {message(data)}"
             raise requests.HTTPError(text, response=response)
         try:
             return json.loads(data)
         except ValueError as error:
-            text = f"no JSON but {_shorten(data)!r} ({error})"
+            text = f"no JSON but {shorten(data)!r} ({error})"
             raise requests.exceptions.ContentDecodingError(text) from error
 
     def _body(self, response: "requests.Response", end: float) -> bytes:
@@ -159,12 +156,6 @@ class Http:
         return session
 
 
-def status_of(error: CatalogError) -> int | None:
-    """Status that the server answered with in the end; None: it gave none."""
-    response = getattr(error.__cause__, "response", None)
-    return None if response is None else int(response.status_code)
-
-
 def _check(url: str) -> None:
     try:
         parts = urlsplit(url)
@@ -173,66 +164,3 @@ def _check(url: str) -> None:
         known = False
     if not known:
         raise InputError("url", url, "an address that begins with http:// or https:// and a host")
-
-
-def _passing(error: "requests.RequestException") -> bool:
-    """Whether the same request may be answered in a moment."""
-    import requests
-
-    if isinstance(error, requests.HTTPError):
-        return error.response is not None and error.response.status_code in RETRIED
-    network = (requests.ConnectionError, requests.Timeout)
-    return isinstance(error, (*network, requests.exceptions.ContentDecodingError))
-
-
-def _retry_after(error: "requests.RequestException") -> float:
-    """Seconds that the server asks for; 0 where it does not, or not in a way to be read."""
-    response = error.response
-    text = response.headers.get("Retry-After", "").strip() if response is not None else ""
-    if text.isdecimal():
-        return float(text)
-    date = _date(text)
-    if response is None or date is None:
-        return 0.0
-    # by the server's own clock, which need not be ours
-    now = _date(response.headers.get("Date", "")) or datetime.now(UTC)
-    return max(0.0, (date - now).total_seconds())
-
-
-def _date(text: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
-
-
-def _failed(method: str, url: str, failures: list[Exception], note: str = "") -> CatalogError:
-    tries = f"{len(failures)} tries" if len(failures) > 1 else "1 try"
-    last, first = _line(failures[-1]), _line(failures[0])
-    begun = f"at first: {first}" if first != last else ""
-    causes = "; ".join(text for text in (last, begun, note) if text)
-    return CatalogError(f"{method} {url} failed after {tries}: {causes}")
-
-
-def _line(error: Exception) -> str:
-    """One line; around a connection's own error are names of pools that tell a user nothing."""
-    inner = getattr(error.args[0] if error.args else None, "reason", None)
-    return " ".join(str(inner or error).split()).rstrip(": ") or type(error).__name__
-
-
-def _message(data: bytes) -> str:
-    """What an error page says: the field that servers put it into, or its beginning."""
-    try:
-        page = json.loads(data)
-    except ValueError:
-        return _shorten(data)
-    for name in ("description", "detail", "message", "error", "errors"):
-        if isinstance(page, dict) and page.get(name):
-            return _shorten(str(page[name]).encode())
-    return _shorten(data)
-
-
-def _shorten(data: bytes, most: int = 300) -> str:
-    text = " ".join(data[:most].decode("utf-8", "replace").split())
-    return f"{text}..." if len(data) > most else text

@@ -1,6 +1,6 @@
 """Operands of a filter: columns of a frame's rows, or of a schema before any row is read."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -81,7 +81,8 @@ class Rows:
             raise InputError("filter", value.kind, "properties, numbers, texts and times")
         if isinstance(value.data, pa.Scalar):
             return repeat(value.data.as_py(), len(self._frame))
-        return iter(value.data.to_pylist())
+        values: list[Any] = value.data.to_pylist()
+        return values
 
 
 class Columns:
@@ -103,6 +104,10 @@ class Columns:
     def rows(self, value: Value) -> Iterable[Any]:
         """There are none before the scan."""
         raise NotPushedError(value.kind)
+
+
+type Operator = Callable[[str, Sequence[Value], Items], Value]
+"""Gives the result of an operator from its name and its operands."""
 
 
 def unknown(items: Items) -> Value:

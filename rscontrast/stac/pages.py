@@ -127,6 +127,9 @@ def open_api(href: str, pages: Pages) -> Client:
         CatalogError: it cannot be had, or is none.
     """
     try:
-        return Client.from_file(href, stac_io=pages)
+        client = Client.from_file(href, stac_io=pages)
     except (pystac.STACError, ClientTypeError, KeyError, TypeError) as error:
         raise CatalogError(f"{href}: no landing page of a STAC API ({error!r})") from error
+    if client.get_single_link("search") is None:
+        raise CatalogError(f"{href}: no STAC API that searches items: it links no `search`")
+    return client

@@ -1,6 +1,7 @@
 """Tables of pairs on disk, and the items that they name."""
 
 import json
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -86,6 +87,23 @@ def read_pairs(path: PathOrStr) -> gpd.GeoDataFrame:
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise InputError("pairs", str(path), f"{allowed} ({error})") from error
     return pairs
+
+
+def read_batches(path: PathOrStr, size: int = 50_000) -> Iterator[gpd.GeoDataFrame]:
+    """Read what :func:`write_pairs` wrote, so many pairs at a time.
+
+    Raises:
+        InputError: the file is missing.
+    """
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError("pairs", str(path), f"a GeoParquet of pairs ({error})") from error
+    with file:
+        for batch in file.iter_batches(size):
+            table = batch.to_pandas()
+            shapes = gpd.GeoSeries.from_wkb(table.pop("geometry"), crs="EPSG:4326")
+            yield gpd.GeoDataFrame(table.drop(columns="bbox"), geometry=shapes)
 
 
 def select_items(items: gpd.GeoDataFrame, pairs: SomePairs) -> gpd.GeoDataFrame:

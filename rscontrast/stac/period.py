@@ -91,7 +91,9 @@ def _time(side: object) -> pd.Timestamp:
 def _interval(toi: pd.Interval) -> tuple[pd.Timestamp, pd.Timestamp]:
     if not isinstance(toi.left, pd.Timestamp):
         raise InputError("toi", str(toi), "an interval of times")
-    return _utc(toi.left) + _STEP * int(toi.open_left), _utc(toi.right) - _STEP * int(toi.open_right)
+    return _utc(toi.left) + _STEP * int(toi.open_left), _utc(toi.right) - _STEP * int(
+        toi.open_right
+    )
 
 
 def _utc(time: pd.Timestamp) -> pd.Timestamp:

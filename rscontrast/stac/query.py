@@ -6,9 +6,7 @@ import pandas as pd
 from shapely.geometry.base import BaseGeometry
 
 from rscontrast.stac.filter import Filter
-
-FIRST = pd.Timestamp.min.tz_localize("UTC")
-LAST = pd.Timestamp.max.tz_localize("UTC")
+from rscontrast.stac.period import FIRST, LAST
 
 
 @dataclass(frozen=True)

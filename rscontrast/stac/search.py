@@ -17,9 +17,9 @@ from rscontrast.stac.frame import complete
 from rscontrast.stac.http import Http
 from rscontrast.stac.items import read_frame
 from rscontrast.stac.parquet import count_left, scan
-from rscontrast.stac.period import TOI, read_toi
+from rscontrast.stac.period import FIRST, LAST, TOI, read_toi
 from rscontrast.stac.provider import GENERIC, Provider
-from rscontrast.stac.query import FIRST, LAST, Query
+from rscontrast.stac.query import Query
 from rscontrast.stac.select import nothing_left, select
 from rscontrast.stac.static import Link, absolute, is_lines, read_document, start, walk
 from rscontrast.types import PathOrStr

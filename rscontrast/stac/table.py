@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rscontrast.errors import InputError
 from rscontrast.stac.cells import cells
-from rscontrast.stac.frame import complete
+from rscontrast.stac.frame import complete, time_order
 
 LONLAT = "OGC:CRS84"
 """What GeoParquet means where it names no CRS."""
@@ -58,26 +58,31 @@ def _about(schema: pa.Schema) -> tuple[str, dict[str, Any]]:
 
 
 def table_frame(table: pa.Table, geometry: tuple[str, Any]) -> gpd.GeoDataFrame:
-    """Make a frame of items; nested cells stay in Arrow until they are looked at.
+    """Make a frame of items, by (time, id); nested cells stay in Arrow until they are looked at.
 
     Args:
         table: items, one a row, with ``id``.
         geometry: column of the footprints (WKB), and their CRS.
     """
     name, crs = geometry
-    footprints = shapely.from_wkb(table.column(name).to_numpy())
-    flat, nested = [], {}
-    for field in table.schema:
-        column = table.column(field.name)
-        if field.name == name or pa.types.is_null(field.type):
-            continue
-        if pa.types.is_nested(field.type):
-            nested[field.name] = cells(_boxes(column) if field.name == "bbox" else column)
-        else:
-            flat.append(field.name)
-    frame = _plain(table.select(flat))
-    columns = {**{key: frame[key] for key in frame}, **nested, "geometry": footprints}
-    return complete(pd.DataFrame(columns), crs)
+    known = [field for field in table.schema if not pa.types.is_null(field.type)]
+    nested = [field.name for field in known if pa.types.is_nested(field.type)]
+    flat = _plain(table.select([f.name for f in known if f.name not in (*nested, name)]))
+    # In order before anything is made of it that takes more room than Arrow does.
+    rows = time_order(flat)
+    columns: dict[str, Any] = dict(flat.take(rows).reset_index(drop=True))
+    columns["geometry"] = _footprints(table.column(name))[rows]
+    del flat
+    table = table.select(nested)
+    for key in nested:
+        column = table.column(key)
+        columns[key] = cells(_boxes(column) if key == "bbox" else column)[rows]
+    return complete(pd.DataFrame(columns, copy=False), crs)
+
+
+def _footprints(column: pa.ChunkedArray) -> NDArray[Any]:
+    parts = [shapely.from_wkb(chunk.to_numpy(zero_copy_only=False)) for chunk in column.chunks]
+    return np.concatenate([np.empty(0, dtype=object), *parts])
 
 
 def _plain(table: pa.Table) -> pd.DataFrame:

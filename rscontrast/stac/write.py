@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rscontrast.atomic import atomic_path
 from rscontrast.errors import InputError
-from rscontrast.stac.cells import plain, to_arrow
+from rscontrast.stac.cells import decoded, plain, to_arrow
 from rscontrast.stac.frame import TIMES, missing
 from rscontrast.types import PathOrStr
 
@@ -74,8 +74,8 @@ def _array(name: str, column: pd.Series) -> pa.Array:
             return pa.array(column, pa.timestamp("us", "UTC"))
         if column.dtype != object:
             return pa.array(column, from_pandas=True)
-        values = [None if missing(value) else value for value in column]
-        return _writable(to_arrow(values))
+        array = to_arrow([None if missing(value) else value for value in column])
+        return _writable(array.cast(decoded(array.type)))
     except pa.ArrowException as error:
         raise InputError("items", name, f"properties of one type in all items ({error})") from error
 

@@ -116,12 +116,13 @@ class Handler(BaseHTTPRequestHandler):
         where = f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}"
         return self.answer(206, part, [("Content-Range", where)])
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
 
 if __name__ == "__main__":
     Handler.folder = Path(sys.argv[1])
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    print(server.server_address[1], flush=True)
+    sys.stdout.write(f"{server.server_address[1]}\n")
+    sys.stdout.flush()
     server.serve_forever()

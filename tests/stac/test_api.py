@@ -13,7 +13,7 @@ from shapely.geometry import shape
 
 from rscontrast.errors import CatalogError, InputError
 from rscontrast.stac.api import api_items, is_api
-from rscontrast.stac.filter import Filter
+from rscontrast.stac.filter import Filter, read_filter
 from rscontrast.stac.http import Http, Policy
 from rscontrast.stac.query import Query
 from tests.stac.generated import optical, radar
@@ -79,14 +79,6 @@ def ask(url, query=None, policy=QUICK):
 
 def ids(found):
     return {item["id"] for item in found}
-
-
-def cloud_below(limit):
-    return Filter(
-        tree={"op": "<", "args": [{"property": "eo:cloud_cover"}, limit]},
-        text=f'"eo:cloud_cover" < {limit}',
-        fields=frozenset({"eo:cloud_cover"}),
-    )
 
 
 @contextmanager
@@ -167,7 +159,7 @@ class TestCollections:
 
 
 class TestFilter:
-    filter = cloud_below(20)
+    filter = read_filter("eo:cloud_cover < 20")
 
     def sent(self, *extensions, post=True):
         with light(extensions=extensions, post=post) as (api, server):
@@ -190,6 +182,34 @@ class TestFilter:
         assert sent["filter-lang"] == "cql2-text"
         sent, _ = self.sent("item-search#filter", "conf/cql2-json", post=False)
         assert json.loads(sent["filter"]) == self.filter.tree
+
+    @pytest.mark.parametrize("post", [True, False])
+    def test_query_extension(self, post):
+        sent, found = self.sent("item-search#query", post=post)
+        assert sent["query"] == {"eo:cloud_cover": {"lt": 20}}
+        below = [i for i in ITEMS if i["properties"].get("eo:cloud_cover", 100) < 20]
+        assert ids(found) == ids(below)
+
+    def test_what_the_query_extension_cannot_say(self):
+        query = Query(filter=read_filter("eo:cloud_cover < 20 OR platform = 's1'"))
+        with light(extensions=["item-search#query"]) as (api, server):
+            assert ids(ask(server.url, query)) == ids(ITEMS)
+        assert set(api.asked[0]) == {"limit"}
+
+    def test_first_of_those_that_meet_what_was_not_sent(self):
+        query = Query(filter=self.filter, max_items=9)
+        with light(extensions=["item-search#sort"]) as (api, server):
+            found = ask(server.url, query)
+        below = [i for i in found if i["properties"].get("eo:cloud_cover", 100) < 20]
+        first = expected(ITEMS, query, lambda own: own.get("eo:cloud_cover", 100) < 20)
+        assert expected(below, query) == first
+        assert len(api.asked) < len(ITEMS) / 20
+
+    @pytest.mark.parametrize("truth", [True, False])
+    def test_constant(self, truth):
+        with light(extensions=["item-search#filter"]) as (api, server):
+            ask(server.url, Query(filter=Filter(truth, str(truth).upper(), frozenset())))
+        assert set(api.asked[0]) == {"limit"}
 
     def test_nothing_is_sent_to_a_server_that_takes_none(self):
         sent, found = self.sent()
@@ -375,13 +395,25 @@ class TestFaults:
             searches = [r for r in front.requests if r.path == "/search"]
             assert len(searches) == 2 * (3 + 3)  # once more from the start: the link may be dead
 
-    def test_landing_page_that_is_none(self):
-        with (
-            Server(lambda _: reply({"links": []})) as server,
-            pytest.raises(CatalogError) as caught,
-        ):
+    @pytest.mark.parametrize(
+        "page",
+        [
+            {"links": []},
+            {"type": "Catalog", "id": "a", "links": []},
+            {
+                "type": "Catalog",
+                "id": "a",
+                "description": "b",
+                "stac_version": "1.0.0",
+                "links": [],
+            },
+            ITEMS[0],
+        ],
+    )
+    def test_landing_page_that_is_none(self, page):
+        with Server(lambda _: reply(page)) as server, pytest.raises(CatalogError) as caught:
             api_items(server.url, Query(), http=Http(QUICK))
-        assert "landing page" in str(caught.value)
+        assert "STAC API" in str(caught.value)
 
 
 def test_is_api():

@@ -15,7 +15,8 @@ from email.utils import format_datetime
 import pytest
 
 from rscontrast.errors import CatalogError, InputError
-from rscontrast.stac.http import RETRIED, Http, Policy
+from rscontrast.stac.http import Http, Policy
+from rscontrast.stac.replies import RETRIED
 from tests.stac.server import Reply, Server, cut, reply
 
 QUICK = Policy(
@@ -280,5 +281,6 @@ class TestArguments:
             "import sys; from rscontrast.stac.http import Http; Http(); "
             "print('requests' in sys.modules)"
         )
-        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert out.stdout == "False\n" or "filter" in out.stderr
+        command = [sys.executable, "-W", "error", "-c", code]
+        out = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert out.stdout == "False\n"

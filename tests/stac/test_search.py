@@ -14,7 +14,6 @@ import shapely
 
 from rscontrast.errors import AssetError, EmptySearchError, InputError
 from rscontrast.stac import search
-from rscontrast.stac.search import read_aoi, read_toi
 from tests.world import grid
 
 FIRST, LAST = "2021-03-15", "2023-01-14"
@@ -106,41 +105,6 @@ class TestAOI:
         found = set(search(sample_catalog, aoi=frame)["id"])
         assert found == self.expected(truth, shapely.union_all(parts))
 
-    @pytest.mark.parametrize("aoi", [(1, 0, 0, 1), (0, 1, 1, 0), (0, 0, 1), (0, 0, 0, 1)])
-    def test_reversed_or_short_bounds(self, aoi):
-        with pytest.raises(InputError, match="aoi"):
-            read_aoi(aoi)
-
-    def test_frames_without_crs_or_features(self, tmp_path):
-        with pytest.raises(InputError, match="with a CRS"):
-            read_aoi(gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)]))
-        with pytest.raises(InputError, match="0 features"):
-            read_aoi(gpd.GeoDataFrame(geometry=[], crs="EPSG:4326"))
-
-    def test_vector_file_without_crs(self, tmp_path):
-        gpd.GeoDataFrame({"a": [1]}, geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32632").to_file(
-            tmp_path / "aoi.shp"
-        )
-        (tmp_path / "aoi.prj").unlink()
-        with pytest.raises(InputError, match="CRS None"):
-            read_aoi(tmp_path / "aoi.shp")
-
-    def test_table_without_geometry(self, tmp_path):
-        pd.DataFrame({"name": ["a"], "x": [1]}).to_csv(tmp_path / "aoi.csv", index=False)
-        with pytest.raises(InputError, match="aoi: got 'a table of name, x'"):
-            read_aoi(tmp_path / "aoi.csv")
-
-    def test_features_without_geometry(self):
-        with pytest.raises(InputError, match="1 empty features"):
-            read_aoi(gpd.GeoDataFrame(geometry=[None], crs="EPSG:4326"))
-
-    def test_file_that_is_missing_or_no_vector(self, tmp_path):
-        bad = tmp_path / "aoi.geojson"
-        for _ in range(2):
-            with pytest.raises(InputError, match=r"aoi\.geojson"):
-                read_aoi(bad)
-            bad.write_text("no vector")
-
 
 class TestTOI:
     @pytest.mark.parametrize(
@@ -180,21 +144,6 @@ class TestTOI:
         found = search(sample_catalog, toi=f"{time}/{time}")
         assert {"west_20220824_a"} <= set(found["id"])
         assert days(found) == ["2022-08-24"]
-
-    @pytest.mark.parametrize(
-        "toi",
-        [
-            "2022/2021",
-            "2022-08-24/2022-08-07",
-            "2022-08-24T10:00:00Z/2022-08-24T09:00:00Z",
-            "last summer",
-            "2022-13",
-            "2022-01-01/nonsense",
-        ],
-    )
-    def test_reversed_or_unreadable(self, toi):
-        with pytest.raises(InputError, match="toi"):
-            read_toi(toi)
 
     def test_nothing_left_is_an_error_with_the_query(self, sample_catalog):
         with pytest.raises(EmptySearchError, match="1999"):
