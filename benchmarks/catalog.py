@@ -33,7 +33,12 @@ DATES = 500
 START = np.datetime64("2018-01-01T10:30:00", "us")
 BATCH = 20_000
 CLOUD = 20.0
-ASSETS = {"blue": ("B02", 0.49), "green": ("B03", 0.56), "red": ("B04", 0.665), "nir": ("B08", 0.84)}
+ASSETS = {
+    "blue": ("B02", 0.49),
+    "green": ("B03", 0.56),
+    "red": ("B04", 0.665),
+    "nir": ("B08", 0.84),
+}
 QUERY = {"aoi": (8.0, 45.0, 11.0, 47.0), "toi": ("2020-01-01", "2020-12-31"), "cloud": CLOUD}
 
 
@@ -59,7 +64,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/catalog"), help="folder of the file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--order", choices=("place", "time"), default="place", help="of the rows")
-    parser.add_argument("--repeat", type=int, default=3, help="processes a figure; the median counts")
+    parser.add_argument(
+        "--repeat", type=int, default=3, help="processes a figure; the median counts"
+    )
     parser.add_argument("--quick", action="store_true", help="20,000 items, in under a minute")
     parser.add_argument("--json", type=Path, help="file for the rows")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -85,7 +92,9 @@ def generate(path: Path, items: int, seed: int, order: str) -> None:
 
     places = make_places(max(1, items // DATES), seed)
     rows = np.arange(len(places) * DATES)[:items]
-    place, date = (rows // DATES, rows % DATES) if order == "place" else np.divmod(rows, len(places))[::-1]
+    place, date = (
+        (rows // DATES, rows % DATES) if order == "place" else np.divmod(rows, len(places))[::-1]
+    )
     with atomic_path(path) as tmp:
         writer = None
         for start in range(0, len(rows), BATCH):
@@ -138,7 +147,10 @@ def make_items(places, place, date, seed):
     day = pd.DatetimeIndex(times).strftime("%Y%m%d")
     names = [f"S2A_{tile}_{d}_{n}_L2A" for tile, d, n in zip(here["tile"], day, date, strict=True)]
     grid = [[10980, 10980]] * count
-    affine = [[10.0, 0.0, float(x), 0.0, -10.0, float(y)] for x, y in zip(here["x"], here["y"], strict=True)]
+    affine = [
+        [10.0, 0.0, float(x), 0.0, -10.0, float(y)]
+        for x, y in zip(here["x"], here["y"], strict=True)
+    ]
     frame = pd.DataFrame(
         {
             "id": names,
@@ -229,8 +241,68 @@ def index_plain(path: str) -> int:
     frame = gpd.read_parquet(path)
     times = frame["datetime"].dt.tz_localize(None)
     spans = pd.IntervalIndex.from_arrays(times, times, closed="both", name="datetime")
-    plain = gpd.GeoDataFrame({"id": frame["id"].to_numpy()}, index=spans, geometry=frame.geometry.to_numpy(), crs=frame.crs)
+    plain = gpd.GeoDataFrame(
+        {"id": frame["id"].to_numpy()},
+        index=spans,
+        geometry=frame.geometry.to_numpy(),
+        crs=frame.crs,
+    )
     return len(plain.to_crs(frame["proj:code"].mode()[0]).sort_index())
+
+
+RULES = {"min_gap": 5.0, "max_gap": 400.0, "max_cloud": 60.0, "same_season": 45.0}
+DRAWN = 100_000
+
+
+def pairs_ours(path: str) -> int:
+    """Pairs under rules, every place with the same chance."""
+    from rscontrast.stac import pair_items, read_items
+
+    items = read_items(path, assets=False)
+    begun = time.perf_counter()
+    pairs = pair_items(items, tolerance="0s", **RULES).sample(drawn(len(items)))
+    print(f"{time.perf_counter() - begun:.3f}", file=sys.stderr)
+    return len(pairs)
+
+
+def pairs_plain(path: str) -> int:
+    """The same by a spatial join: a random date first, all that touch it, the rules, then one."""
+    columns = ["id", "datetime", "eo:cloud_cover", "geometry"]
+    items = gpd.read_parquet(path, columns=columns)
+    begun = time.perf_counter()
+    wanted, found = drawn(len(items)), []
+    items["datetime"] = items["datetime"].dt.tz_localize(None)
+    items = items[items["eo:cloud_cover"] <= RULES["max_cloud"]]
+    while sum(map(len, found)) < wanted:
+        # The whole join would hold a quarter of a billion rows.
+        some = items.sample(min(wanted, 5_000), random_state=len(found))
+        joined = some.sjoin(items[["geometry"]])
+        right = items.loc[joined["index_right"]]
+        days = (right["datetime"].to_numpy() - joined["datetime"].to_numpy()) / np.timedelta64(
+            1, "D"
+        )
+        rest = np.mod(days, 365.2425)
+        keep = (days >= RULES["min_gap"]) & (days <= RULES["max_gap"])
+        keep &= np.minimum(rest, 365.2425 - rest) <= RULES["same_season"]
+        pre, post = joined[keep], right[keep]
+        chosen = (
+            pre.assign(row=np.arange(len(pre))).groupby("id", sort=False).sample(1, random_state=0)
+        )
+        pre, post = pre.loc[chosen.index], post.iloc[chosen["row"]]
+        common = shapely.area(
+            shapely.intersection(chosen.geometry.to_numpy(), post.geometry.to_numpy())
+        )
+        least = np.minimum(
+            shapely.area(chosen.geometry.to_numpy()), shapely.area(post.geometry.to_numpy())
+        )
+        found.append(chosen[common >= 0.5 * least])
+    print(f"{time.perf_counter() - begun:.3f}", file=sys.stderr)
+    return min(wanted, sum(map(len, found)))
+
+
+def drawn(items: int) -> int:
+    """Pairs to draw: 100,000 of a million items, and as many to the item of fewer."""
+    return min(DRAWN, items // 10)
 
 
 def child(name: str, path: str) -> None:
@@ -242,7 +314,8 @@ def child(name: str, path: str) -> None:
 
 
 JOBS: dict[str, Callable[[str], int]] = {
-    f.__name__: f for f in (search_ours, search_plain, index_ours, index_plain)
+    f.__name__: f
+    for f in (search_ours, search_plain, index_ours, index_plain, pairs_ours, pairs_plain)
 }
 
 
@@ -257,6 +330,8 @@ def fresh(name: str, path: Path, options: argparse.Namespace) -> dict[str, float
         if out.returncode:
             raise SystemExit(out.stderr)
         runs.append(json.loads(out.stdout) | {"whole": time.perf_counter() - begun})
+        if out.stderr:  # a part of the work that is timed alone
+            runs[-1]["part"] = float(out.stderr)
     return {key: float(np.median([run[key] for run in runs])) for key in runs[0]}
 
 
@@ -293,7 +368,21 @@ def measure_index(path: Path, options: argparse.Namespace) -> list[dict[str, obj
     ]
 
 
-MEASURES = (measure_search, measure_index)
+def measure_pairs(path: Path, options: argparse.Namespace) -> list[dict[str, object]]:
+    """Random pairs under rules, from items in memory; and with reading them, from the start."""
+    ours, plain = fresh("pairs_ours", path, options), fresh("pairs_plain", path, options)
+    require_same("pairs", ours, plain)
+    return [
+        row("pairs drawn", ours["count"], "pairs"),
+        row("pairs", ours["part"], "s", 10.0),
+        row("pairs, with the start and reading", ours["whole"], "s"),
+        row("pairs, peak memory", ours["gb"], "GB"),
+        row("pairs, geopandas", plain["part"], "s"),
+        row("pairs to geopandas", ours["part"] / plain["part"], "ratio", 1.0),
+    ]
+
+
+MEASURES = (measure_search, measure_index, measure_pairs)
 
 
 def require_same(what: str, ours: dict[str, float], plain: dict[str, float]) -> None:
@@ -316,7 +405,9 @@ def table(rows: list[dict[str, object]]) -> str:
 
 
 def settings(options: argparse.Namespace, path: Path) -> dict[str, object]:
-    kept = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k != "child"}
+    kept = {
+        k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k != "child"
+    }
     modules = (rscontrast, np, pd, gpd, pa, shapely)
     versions = {module.__name__: module.__version__ for module in modules}
     machine = {"python": platform.python_version(), "cores": os.cpu_count()}

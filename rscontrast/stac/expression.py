@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from shapely.geometry.base import BaseGeometry
 
-from rscontrast.stac.query import FIRST, LAST, Query
+from rscontrast.stac.period import FIRST, LAST
+from rscontrast.stac.query import Query
 
 MARGIN = 0.01
 """Degrees: bounding boxes are often rounded, footprints are not."""

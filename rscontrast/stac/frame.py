@@ -37,8 +37,8 @@ def complete(frame: pd.DataFrame, crs: Any) -> gpd.GeoDataFrame:
         footprints = footprints.to_crs("EPSG:4326")
     columns["geometry"] = _valid(footprints.to_numpy(), frame["id"])
     # Without copies: a million items are large.
-    table = pd.DataFrame(columns, index=frame.index, copy=False)
-    return gpd.GeoDataFrame(table, geometry="geometry", crs="EPSG:4326")
+    columns["geometry"] = gpd.array.GeometryArray(columns["geometry"], crs="EPSG:4326")
+    return gpd.GeoDataFrame(columns, index=frame.index, copy=False)
 
 
 def _column(frame: pd.DataFrame, name: str) -> Any:

@@ -3,23 +3,24 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import odc.geo
 import pandas as pd
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
+
+if TYPE_CHECKING:  # importing it takes longer than a local search
+    from odc.geo.geobox import GeoBox
 
 EDGES = 32
 """Parts that an outline is cut into where its edges bend: as many as fit its length."""
 
 
 @dataclass(frozen=True, eq=False)
-class Grids(Sequence[GeoBox]):
+class Grids(Sequence["GeoBox"]):
     """One grid for each item, in their order."""
 
     names: tuple[str, ...]
@@ -32,7 +33,7 @@ class Grids(Sequence[GeoBox]):
     """Affine of pixels to coordinates, a to f, [N, 6]."""
 
     @classmethod
-    def of(cls, boxes: Sequence[GeoBox]) -> "Grids":
+    def of(cls, boxes: "Sequence[GeoBox]") -> "Grids":
         """Make columns of grids."""
         texts = [str(box.crs) for box in boxes]
         names = tuple(dict.fromkeys(texts))
@@ -52,25 +53,29 @@ class Grids(Sequence[GeoBox]):
 
     def take(self, rows: NDArray[np.intp]) -> "Grids":
         """Leave some grids, in another order maybe."""
-        return Grids(self.names, self.crs[rows], self.shape[rows], self.transform[rows])
+        used, crs = np.unique(self.crs[rows], return_inverse=True)
+        names = tuple(self.names[number] for number in used)
+        return Grids(names, crs, self.shape[rows], self.transform[rows])
 
     def __len__(self) -> int:
         """Count of the grids."""
         return len(self.crs)
 
     @overload
-    def __getitem__(self, index: int) -> GeoBox: ...
+    def __getitem__(self, index: int) -> "GeoBox": ...
     @overload
-    def __getitem__(self, index: slice) -> list[GeoBox]: ...
-    def __getitem__(self, index: int | slice) -> GeoBox | list[GeoBox]:
+    def __getitem__(self, index: slice) -> "list[GeoBox]": ...
+    def __getitem__(self, index: int | slice) -> "GeoBox | list[GeoBox]":
         """Make one GeoBox, or some."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        from odc.geo.geobox import GeoBox
+
         rows, cols = self.shape[index].tolist()
         affine = Affine(*self.transform[index].tolist())
         return GeoBox((rows, cols), affine, _crs(self.names[self.crs[index]]))
 
-    def __iter__(self) -> Iterator[GeoBox]:
+    def __iter__(self) -> "Iterator[GeoBox]":
         """Make one after the other."""
         return (self[i] for i in range(len(self)))
 
@@ -123,6 +128,8 @@ def _moved(outlines: NDArray[Any], source: str, target: Any) -> NDArray[Any]:
 
 @lru_cache(maxsize=256)
 def _crs(name: str) -> Any:
+    import odc.geo
+
     return odc.geo.CRS(name)
 
 

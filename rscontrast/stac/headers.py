@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import rasterio
 from odc.geo.geobox import GeoBox
@@ -40,7 +41,8 @@ class Header:
             GridError: it has no CRS.
         """
         try:
-            return _read(self.href, self.signer, _changed(self.href))
+            signer: Any = self.signer  # hashable, as every signer is
+            return _read(self.href, signer, _changed(self.href))
         except AssetError as error:
             raise AssetError(f"item {self.item}, asset {self.asset}: {error}") from error
         except GridError as error:
@@ -65,7 +67,7 @@ def read_headers(headers: Sequence[Header]) -> list[GeoBox]:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _read(href: str, signer: Signer | None, changed: int) -> GeoBox:  # noqa: ARG001
+def _read(href: str, signer: Any, changed: int) -> GeoBox:  # noqa: ARG001
     signed = Signed(href) if signer is None else signer.sign(href)
     try:
         return _open(signed)

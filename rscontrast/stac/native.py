@@ -1,23 +1,23 @@
 """The native grid of each item: from its metadata, and only where they lack it from a file."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from odc.geo import CRSError
-from odc.geo.geobox import GeoBox
 
 from rscontrast.errors import GridError
 from rscontrast.stac.cells import Stack, cells, objects, plain, signature, to_arrow
 from rscontrast.stac.frame import missing
 from rscontrast.stac.grids import Grids
-from rscontrast.stac.headers import Header, read_headers
 from rscontrast.stac.provider import GENERIC, Provider
 from rscontrast.stac.signing import Signer
+
+if TYPE_CHECKING:  # importing it takes longer than a local search
+    from odc.geo.geobox import GeoBox
 
 WIDTHS = {"proj:shape": 2, "proj:transform": 6, "proj:bbox": 4}
 """How many numbers of each field count."""
@@ -40,13 +40,15 @@ def item_crs(item: Mapping[str, Any]) -> str:
 def _code(fields: Mapping[str, Any]) -> str:
     """``proj:code``, ``proj:epsg`` as it was before projection extension 2.0, or WKT; else ""."""
     for name in CODES:
-        value = fields.get(name)
+        value: Any = fields.get(name)
         if not missing(value):
             return f"EPSG:{int(value)}" if name == "proj:epsg" else str(value)
     return ""
 
 
-def native_geobox(item: Mapping[str, Any], asset_key: str, signer: Signer | None = None) -> GeoBox:
+def native_geobox(
+    item: Mapping[str, Any], asset_key: str, signer: Signer | None = None
+) -> "GeoBox":
     """Grid of one asset: from the projection extension, else from the file's header.
 
     Args:
@@ -64,6 +66,8 @@ def native_geobox(item: Mapping[str, Any], asset_key: str, signer: Signer | None
     keys = objects([asset_key])
     found, lacks = _told(table, keys)
     if len(lacks):
+        from rscontrast.stac.headers import Header
+
         return Header(row["id"], asset_key, item["assets"][asset_key]["href"], signer).read()
     _require_known(found, table, keys)
     return found[0]
@@ -180,7 +184,8 @@ def _told_some(
 def _column(items: gpd.GeoDataFrame, name: str) -> NDArray[np.object_]:
     if name not in items:
         return np.full(len(items), None)
-    return items[name].to_numpy(dtype=object)
+    column: NDArray[np.object_] = items[name].to_numpy(dtype=object)
+    return column
 
 
 def _asset_field(
@@ -203,7 +208,7 @@ def _numbers(values: NDArray[np.object_], width: int) -> Numbers:
     out = np.full((len(values), width), np.nan)
     there = np.flatnonzero([not missing(value) and not isinstance(value, str) for value in values])
     if len(there):
-        lists = to_arrow(values[there])
+        lists = to_arrow(list(values[there]))
         lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
         start, stop = (np.asarray(lists.offsets)[part] for part in (slice(-1), slice(1, None)))
         long = stop - start >= width
@@ -239,7 +244,9 @@ def _codes(columns: Sequence[NDArray[np.object_]]) -> NDArray[np.object_]:
 
 def _opened(
     items: gpd.GeoDataFrame, keys: NDArray[np.object_], rows: NDArray[np.intp], provider: Provider
-) -> list[GeoBox]:
+) -> "list[GeoBox]":
+    from rscontrast.stac.headers import Header, read_headers
+
     ids, assets = items["id"].to_numpy(), items["assets"].to_numpy()
     return read_headers(
         [
@@ -257,6 +264,8 @@ def _with(found: Grids, rows: NDArray[np.intp], opened: Grids) -> Grids:
 
 
 def _require_known(found: Grids, items: gpd.GeoDataFrame, keys: NDArray[np.object_]) -> None:
+    from odc.geo import CRSError
+
     for number, name in enumerate(found.names):
         rows = np.flatnonzero(found.crs == number)
         try:
@@ -267,9 +276,9 @@ def _require_known(found: Grids, items: gpd.GeoDataFrame, keys: NDArray[np.objec
             raise GridError(f"{where}: no CRS is {name!r}") from error
 
 
-def _fields(box: GeoBox) -> dict[str, Any]:
+def _fields(box: "GeoBox") -> dict[str, Any]:
     """What the projection extension says of a grid."""
-    crs = box.crs
-    epsg = None if crs is None else crs.to_epsg()
+    crs: Any = box.crs  # that of a header is never None
+    epsg = crs.to_epsg()
     named = {"proj:wkt2": crs.to_wkt()} if epsg is None else {"proj:code": f"EPSG:{epsg}"}
     return named | {"proj:shape": list(box.shape), "proj:transform": list(box.transform)[:6]}

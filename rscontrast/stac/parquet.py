@@ -36,14 +36,20 @@ BULK = ("assets", "links")
 type Rows = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Part:
     """What one file gave."""
 
-    frame: gpd.GeoDataFrame
-    """Its items that may meet the query."""
+    tables: list[pa.Table]
+    """Its items that may meet the query: one table, until it is taken."""
+    geometry: tuple[str, Any]
+    """Column of the footprints, and their CRS."""
     names: frozenset[str]
     """Its columns."""
+
+    def take_frame(self) -> gpd.GeoDataFrame:
+        """Make the frame; held by no name, the table's columns are let go of one by one."""
+        return table_frame(self.tables.pop(), self.geometry)
 
 
 def scan(source: PathOrStr, query: Query, *, assets: bool = True) -> gpd.GeoDataFrame:
@@ -58,7 +64,7 @@ def scan(source: PathOrStr, query: Query, *, assets: bool = True) -> gpd.GeoData
         assets: whether to read the assets and links, the bulk of a file; else there are none.
 
     Returns:
-        a frame of items in the files' order, maybe empty; ``assets``, ``links`` and whatever else
+        a frame of items by (time, id), maybe empty; ``assets``, ``links`` and whatever else
         is nested are read-only and decoded when they are looked at.
 
     Raises:
@@ -72,8 +78,10 @@ def scan(source: PathOrStr, query: Query, *, assets: bool = True) -> gpd.GeoData
         known = frozenset(TOP).union(*(part.names for part in parts))
         for field in sorted(query.filter.fields):
             choose("filter", field, known)
-    frames = [part.frame for part in parts if len(part.frame)] or [parts[0].frame]
-    frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+    # Not in the threads: pandas and pyproj turn warnings off and on for a moment, for all of them.
+    some = [part for part in parts if len(part.tables[0])] or parts[:1]
+    frames = [part.take_frame() for part in some]
+    frame = frames[0] if len(frames) == 1 else sort_items(pd.concat(frames, ignore_index=True))
     if set(query.collections) - set(frame["collection"]):
         _require_collections(files, query.collections)
     return frame
@@ -98,7 +106,7 @@ def read_items(path: PathOrStr, *, assets: bool = True) -> gpd.GeoDataFrame:
         raise EmptySearchError(f"{path}: no item in it; name a source that has some")
     require_times(frame)
     require_footprints(frame)
-    return sort_items(unique_items(frame))
+    return unique_items(frame).reset_index(drop=True)
 
 
 def count_left(source: PathOrStr, query: Query) -> list[str]:
@@ -135,9 +143,8 @@ def _read(place: Place, query: Query, assets: bool) -> Part:
             allowed = f"a file of items; it has the columns {', '.join(names)}"
             raise InputError("source", place.href, allowed)
         rows = _rows(fragment, query)
-        # Held by no name here, so that the columns can be let go of one after the other.
-        frame = table_frame(_with_ids(_take(fragment, rows, names), rows, place.stem), geometry)
-        return Part(frame, frozenset(names))
+        table = _with_ids(_take(fragment, rows, names), rows, place.stem)
+        return Part([table], geometry, frozenset(names))
 
 
 def _with_ids(table: pa.Table, rows: Rows | None, stem: str) -> pa.Table:

@@ -1,5 +1,6 @@
 """One query, any source: what lies there becomes a GeoDataFrame of items."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -18,7 +19,7 @@ from rscontrast.stac.http import Http
 from rscontrast.stac.items import read_frame
 from rscontrast.stac.parquet import count_left, scan
 from rscontrast.stac.period import FIRST, LAST, TOI, read_toi
-from rscontrast.stac.provider import GENERIC, Provider
+from rscontrast.stac.provider import GENERIC, PROVIDERS, Provider, read_provider
 from rscontrast.stac.query import Query
 from rscontrast.stac.select import nothing_left, select
 from rscontrast.stac.static import Link, absolute, is_lines, read_document, start, walk
@@ -76,6 +77,7 @@ def search(
         filter=read_filter(filter),
         max_items=None if max_items is None else whole("max_items", max_items),
     )
+    read_provider(provider)
     if isinstance(source, str | PathLike):
         href = str(source)
         here = "://" in href or Path(href).expanduser().exists()
@@ -90,12 +92,8 @@ def search(
 
 
 def _endpoint(source: str) -> str:
-    """URL of the API where a provider is named; else what came."""
-    import rscontrast.stac.provider as m
-    if not hasattr(m, "PROVIDERS"): return source
-    from rscontrast.stac.provider import PROVIDERS, read_provider
-
-    if source not in PROVIDERS:
+    """URL of a provider's API, where one is named; else what came."""
+    if source not in PROVIDERS and not re.fullmatch(r"[\w.]+:\w+", source):
         return source
     endpoint = read_provider(source).endpoint
     if not endpoint:

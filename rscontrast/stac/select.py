@@ -12,7 +12,8 @@ from shapely.geometry.base import BaseGeometry
 from rscontrast.errors import EmptySearchError
 from rscontrast.stac.frame import periods, require_footprints, require_times, sort_items
 from rscontrast.stac.items import unique_items
-from rscontrast.stac.query import FIRST, LAST, Query
+from rscontrast.stac.period import FIRST, LAST
+from rscontrast.stac.query import Query
 
 type Mask = NDArray[np.bool_]
 type Condition = Callable[[gpd.GeoDataFrame], Mask]

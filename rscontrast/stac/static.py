@@ -149,7 +149,10 @@ def items_of(document: Mapping[str, Any], href: str) -> list[Item]:
     if kind == "FeatureCollection":
         return [absolute(item, href) for item in document.get("features") or ()]
     if kind == "Feature":
-        return [absolute(document, href)]
+        item = absolute(document, href)
+        if not any(link.get("rel") == "self" for link in item["links"]):
+            item["links"].append({"rel": "self", "href": href, "type": "application/json"})
+        return [item]
     # Catalogs before STAC 1.0 have no type.
     if kind in ("Catalog", "Collection") or (kind is None and "stac_version" in document):
         return []

@@ -14,6 +14,7 @@ import shapely
 
 from rscontrast.errors import AssetError, EmptySearchError, InputError
 from rscontrast.stac import search
+from rscontrast.stac.index import instants
 from tests.world import grid
 
 FIRST, LAST = "2021-03-15", "2023-01-14"
@@ -194,19 +195,80 @@ class TestBadSources:
 
     def test_duplicate_ids(self, copied):
         self.edit(copied, "west_20210613_b", lambda item: item.update(id="west_20210613_a"))
-        with pytest.raises(InputError, match="west_20210613_a"):
+        with pytest.raises(InputError, match=r"west_20210613_a.*two items that differ"):
             search(copied / "catalog.json")
+
+    def test_the_same_item_twice_counts_once(self, sample_catalog):
+        whole = search(sample_catalog)
+        with pytest.warns(UserWarning, match="1 items come more than once"):
+            found = search(pd.concat([whole, whole.iloc[3:4]]))
+        assert found["id"].tolist() == whole["id"].tolist()
 
     def test_null_geometry(self, copied):
         def strip(item):
             item["geometry"] = None
             item.pop("bbox")
+            item["properties"]["flaw"] = "lost"
 
         self.edit(copied, "west_20210613_b", strip)
-        with pytest.raises(InputError, match="west_20210613_b"):
+        with pytest.raises(
+            InputError, match=r"geometry of item west_20210613_b.*or leave them out"
+        ):
+            search(copied / "catalog.json")
+        # The remedies that the message names:
+        left = search(copied / "catalog.json", filter="flaw IS NULL")
+        assert "west_20210613_b" not in set(left["id"])
+        assert len(left) > 30
+        assert len(search(copied / "catalog.json", toi="2022"))
+        assert len(search(copied / "catalog.json", collections=["dsm"]))
+
+    def test_no_time_at_all(self, copied):
+        self.edit(copied, "west_20210613_b", lambda item: item["properties"].update(datetime=None))
+        for options in ({}, {"toi": "2022"}):
+            with pytest.raises(InputError, match="datetime of item west_20210613_b"):
+                search(copied / "catalog.json", **options)
+
+    def test_mixed_time_zones_become_utc(self, copied):
+        self.edit(
+            copied,
+            "west_20210613_b",
+            lambda item: item["properties"].update(datetime="2019-06-13T23:30:00-05:00"),
+        )
+        found = search(copied / "catalog.json", toi="2019-06-14")
+        assert found["datetime"].tolist() == [pd.Timestamp("2019-06-14T04:30:00Z")]
+
+    def test_no_time_but_text(self, copied):
+        self.edit(
+            copied, "west_20210613_b", lambda item: item["properties"].update(datetime="yesterday")
+        )
+        with pytest.raises(InputError, match="yesterday"):
             search(copied / "catalog.json")
 
-    def test_period_without_datetime_is_placed_where_it_begins(self, copied):
+    def test_unknown_property_suggests_the_nearest(self, sample_catalog):
+        with pytest.raises(InputError, match="did you mean 'eo:cloud_cover'"):
+            search(sample_catalog, filter="eo:cloud_covr < 10")
+
+    def test_nothing_left_tells_which_condition_took_the_last(self, sample_catalog):
+        with pytest.raises(EmptySearchError, match=r"items, of these \d+ of scenes, .* 0 touch"):
+            search(sample_catalog, collections=["scenes"], toi="2022", aoi=(0, 0, 1, 1))
+        with pytest.raises(EmptySearchError, match="0 meet "):
+            search(sample_catalog, filter="eo:cloud_cover < -1")
+
+    def test_a_frame_without_crs_or_times(self, sample_items):
+        with pytest.raises(InputError, match="CRS None"):
+            search(sample_items.set_crs(None, allow_override=True))
+        with pytest.raises(InputError, match="items with id, datetime and a CRS"):
+            search(sample_items.drop(columns="datetime"))
+
+    def test_a_name_that_is_no_provider(self):
+        with pytest.raises(InputError, match="source"):
+            search("no-such-thing")
+        with pytest.raises(InputError, match="did you mean 'earth-search'"):
+            search("catalog.json", provider="earth-serch")
+        with pytest.raises(InputError, match="a provider that has an endpoint"):
+            search("generic")
+
+    def test_an_item_of_a_period_meets_what_the_period_touches(self, copied):
         def period(item):
             item["properties"] |= {
                 "datetime": None,
@@ -215,7 +277,14 @@ class TestBadSources:
             }
 
         self.edit(copied, "west_20210613_b", period)
-        assert search(copied / "catalog.json", toi="2020")["id"].tolist() == ["west_20210613_b"]
+        for toi in ("2020", "2020-01-15", "../2020-01-01", "2020-02-01/2020-03"):
+            found = search(copied / "catalog.json", toi=toi)
+            assert found["id"].tolist() == ["west_20210613_b"]
+            assert found["datetime"].isna().all()
+            assert instants(found).tolist() == [pd.Timestamp("2020-01-01", tz="UTC")]
+        with pytest.raises(EmptySearchError):
+            search(copied / "catalog.json", toi="2020-03")
+        assert search(copied / "catalog.json")["id"][0] == "west_20210613_b"
 
     def test_feature_collection_of_nothing_or_of_no_items(self, tmp_path):
         path = tmp_path / "items.json"
