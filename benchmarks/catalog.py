@@ -88,7 +88,7 @@ def generate(path: Path, items: int, seed: int, order: str) -> None:
     In the order "place" neighbours on the ground lie together, as ``write_items`` lays them out;
     in the order "time" they come as an archive grows, which spreads each place over the file.
     """
-    from rscontrast.stac.write import items_table
+    from rscontrast.stac.sources.write import items_table
 
     places = make_places(max(1, items // DATES), seed)
     rows = np.arange(len(places) * DATES)[:items]
@@ -132,7 +132,7 @@ def make_places(count: int, seed: int) -> pd.DataFrame:
 
 def make_items(places, place, date, seed):
     """Items of some places and dates, as ``search`` gives them."""
-    from rscontrast.stac.frame import complete
+    from rscontrast.stac.items.frame import complete
 
     random = np.random.default_rng(seed)
     here, count = places.iloc[place].reset_index(drop=True), len(place)

@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 _STAGES = {
     "search": "rscontrast.stac",
     "pair_items": "rscontrast.stac",
+    "pair_quality": "rscontrast.io.quality",
+    "split_by_place": "rscontrast.stac",
     "pretrain": "rscontrast.stages",
     "finetune": "rscontrast.stages",
     "evaluate": "rscontrast.mapping",

@@ -264,7 +264,10 @@ def _one_line(error: Exception) -> str:
 
 def _summary(name: str, result: Any, out: object) -> str:
     if name == "search":
-        first, last = result["datetime"].min(), result["datetime"].max()
+        from rscontrast.stac.index import instants
+
+        times = instants(result)
+        first, last = times.min(), times.max()
         return f"{len(result)} items, {first:%Y-%m-%d} to {last:%Y-%m-%d}: {out}"
     if name == "evaluate":
         return "\n\n".join(f"{pair}\n{scores.table()}" for pair, scores in result.items())

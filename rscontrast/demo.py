@@ -15,13 +15,13 @@ import torch
 import rscontrast
 from rscontrast.errors import InputError
 from rscontrast.io import read_mosaic
-from rscontrast.mapping.plan import Job, Tile, plan
+from rscontrast.mapping.plan import Job, Tile, item_rows, plan
 from rscontrast.mapping.run import map_pairs
 from rscontrast.mapping.score import evaluate, label_sources, read_truth
 from rscontrast.report.figure import Panel, comparison_figure
 from rscontrast.report.html import Picture, Stage, stage_table, write_report
 from rscontrast.stac import pair_items, search, write_items, write_pairs
-from rscontrast.stac.pairfile import select_items
+from rscontrast.stac.index import instants
 from rscontrast.stac.provider import BandSource
 from rscontrast.stages import finetune, pretrain
 from rscontrast.types import PathOrStr
@@ -188,7 +188,7 @@ def comparison_panels(
         BandError: a pair has no label, or an item no red, green or blue.
         AssetError: a file cannot be read.
     """
-    named = select_items(items, pairs).to_dict("records")
+    named = item_rows(items, pairs)
     return [
         _panel(job, maps / job.name / "classes.tif", label_sources(job, named, label))
         for job in plan(items, pairs, "red")
@@ -210,7 +210,8 @@ def _rasters(catalog: Path) -> list[Path]:
 def _summary(
     items: gpd.GeoDataFrame, pairs: gpd.GeoDataFrame, train: Sequence[object], val: Sequence[object]
 ) -> dict[str, str]:
-    first, last = items["datetime"].min(), items["datetime"].max()
+    times = instants(items)
+    first, last = times.min(), times.max()
     gap = pairs["gap_days"]
     return {
         "items": f"{len(items)}, {first:%Y-%m-%d} to {last:%Y-%m-%d}",

@@ -11,11 +11,11 @@ import pandas as pd
 from rscontrast.errors import InputError
 from rscontrast.io.quality import pair_quality
 from rscontrast.report.pairs import draw_pairs
-from rscontrast.stac.area import AOI
-from rscontrast.stac.pairfile import read_batches, write_pairs
+from rscontrast.stac.conditions.area import AOI
+from rscontrast.stac.pairing.file import read_batches, write_pairs
+from rscontrast.stac.pairing.summary import PairSummary, summarise
 from rscontrast.stac.pairs import pair_items
 from rscontrast.stac.provider import read_provider
-from rscontrast.stac.summary import PairSummary, summarise
 from rscontrast.types import PathOrStr
 
 

@@ -12,7 +12,7 @@ from rscontrast.errors import InputError, choose
 from rscontrast.fit import Precision, fit
 from rscontrast.io.labels import require_label
 from rscontrast.models.checkpoint import load_encoder, save_encoder, save_segmenter
-from rscontrast.stac.pairfile import SomePairs
+from rscontrast.stac.pairing.file import SomePairs
 from rscontrast.tasks import FALSE, DamageSegmentation, SimCLR
 from rscontrast.types import PathOrStr
 

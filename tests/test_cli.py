@@ -79,8 +79,12 @@ def test_the_online_example_on_a_server_of_its_own(tmp_path, capsys):
     items = optical(40)
     with Server(LightApi(items)) as server:
         line = COMMANDS["search"].online[0].replace("earth-search", server.url)
-        line = line.replace("sentinel-2-l2a", "optical").replace("13.2,52.4,13.6,52.6", "-180,-90,180,90")
-        line = line.replace("2023-06/2023-08", "2000/..").replace("runs/berlin", str(tmp_path / "found"))
+        line = line.replace("sentinel-2-l2a", "optical").replace(
+            "13.2,52.4,13.6,52.6", "-180,-90,180,90"
+        )
+        line = line.replace("2023-06/2023-08", "2000/..").replace(
+            "runs/berlin", str(tmp_path / "found")
+        )
         assert main(shlex.split(line)[1:]) == 0
     clear = [i["id"] for i in items if (i["properties"].get("eo:cloud_cover") or 100) < 20]
     assert set(read_items(tmp_path / "found.parquet")["id"]) == set(clear)
@@ -89,7 +93,9 @@ def test_the_online_example_on_a_server_of_its_own(tmp_path, capsys):
 
 def test_a_filter_in_json_and_a_bad_one(checkout, capsys):
     query = {"op": "<", "args": [{"property": "eo:cloud_cover"}, 20]}
-    line = f"search --source runs/items.parquet --out runs/json.parquet --filter '{json.dumps(query)}'"
+    line = (
+        f"search --source runs/items.parquet --out runs/json.parquet --filter '{json.dumps(query)}'"
+    )
     assert main(shlex.split(line)) == 0
     assert read_items("runs/json.parquet")["eo:cloud_cover"].max() < 20
     bad = "search --source runs/items.parquet --out runs/bad.parquet --filter 'eo:cloud_cover <'"
@@ -106,7 +112,9 @@ def test_pairs_prints_a_table_draws_and_measures(checkout, capsys):
     assert measured["valid_share"].dropna().between(0, 1).all()
     assert Path("runs/measured.png").read_bytes()[1:4] == b"PNG"
     line = "pairs --items runs/items.parquet --event 2022-08-15 --event_area 11.9,45.9,11.99,46.1"
-    assert main(shlex.split(f"{line} --relation straddle --figure false --out runs/west.parquet")) == 0
+    assert (
+        main(shlex.split(f"{line} --relation straddle --figure false --out runs/west.parquet")) == 0
+    )
     assert {ids[0][:4] for ids in read_pairs("runs/west.parquet")["pre_ids"]} == {"west"}
     assert not Path("runs/west.png").exists()
     assert "bands: got" in refused(capsys, "pairs --items runs/items.parquet --quality 3 --out x")

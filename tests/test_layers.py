@@ -119,7 +119,7 @@ def test_public_surface_is_the_checked_in_list():
     for path in sorted(ROOT.glob("*/__init__.py")):
         names = [
             alias.asname
-            for node in ast.parse(path.read_text()).body
+            for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.ImportFrom)
             for alias in node.names
             if alias.asname

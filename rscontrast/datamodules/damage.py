@@ -22,7 +22,7 @@ from rscontrast.datasets import STACDataset, STACLabels, TemporalPairDataset
 from rscontrast.errors import InputError, whole
 from rscontrast.samplers import GriddedPlaceSampler, TemporalPairSampler
 from rscontrast.stac import read_items
-from rscontrast.stac.pairfile import SomePairs, as_frame
+from rscontrast.stac.pairing.file import SomePairs, as_frame
 from rscontrast.types import STRIDE, SensorContract
 
 

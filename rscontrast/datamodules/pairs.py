@@ -15,7 +15,7 @@ from rscontrast.datasets import STACDataset, TemporalPairDataset
 from rscontrast.errors import InputError, whole
 from rscontrast.samplers import RandomPlaceSampler, TemporalPairSampler
 from rscontrast.stac import read_items
-from rscontrast.stac.pairfile import SomePairs, as_frame, select_items
+from rscontrast.stac.pairing.file import SomePairs, as_frame, select_items
 from rscontrast.types import SensorContract
 
 STATISTICS_PATCHES = 64

@@ -3,7 +3,7 @@
 import geopandas as gpd
 import shapely
 
-from rscontrast.stac.tolerance import Tolerance
+from rscontrast.stac.pairing.tolerance import Tolerance
 
 TOLERANCE = Tolerance.read("1h")
 """Files within this time of each other are one date, unless told otherwise."""

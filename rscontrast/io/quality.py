@@ -20,7 +20,7 @@ from rscontrast.io.grid import Points, apply_affine, crs_wkt, ground_res, transf
 from rscontrast.io.measure import LEAST_SIDE, find_change, find_gains, find_shift
 from rscontrast.io.read import item_source, read_mosaic
 from rscontrast.stac.index import native_geobox
-from rscontrast.stac.pairfile import SomePairs, as_frame
+from rscontrast.stac.pairing.file import SomePairs, as_frame
 from rscontrast.stac.provider import GENERIC, Provider
 
 type Item = dict[str, Any]
@@ -147,7 +147,7 @@ class _Reader:
         dates = [
             [item_source(item, self.bands, self.provider) for item in date] for date in (pre, post)
         ]
-        lattice = native_geobox(pre[0], dates[0][0].bands[0].asset)
+        lattice = native_geobox(pre[0], dates[0][0].bands[0].asset, self.provider.signer)
         window = _window(overlap, _zoomed(lattice, self.res), self.size)
         if window is None:
             return [0.0] + [np.nan] * (len(self.columns) - 1)

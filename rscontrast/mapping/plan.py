@@ -16,8 +16,8 @@ from shapely.geometry.base import BaseGeometry
 from rscontrast.errors import EmptySearchError
 from rscontrast.io.grid import apply_affine, crs_wkt, transformer
 from rscontrast.io.read import ItemSource, item_source
-from rscontrast.stac.index import native_geobox
-from rscontrast.stac.pairfile import SomePairs, as_frame, select_items
+from rscontrast.stac.index import instants, native_geobox
+from rscontrast.stac.pairing.file import SomePairs, as_frame, select_items
 from rscontrast.stac.provider import GENERIC, Provider
 from rscontrast.types import Bounds
 
@@ -73,7 +73,7 @@ def plan(
         EmptySearchError: no pair meets the aoi.
     """
     pairs = as_frame(pairs)
-    rows = {row["id"]: row for row in select_items(items, pairs).to_dict("records")}
+    rows = {row["id"]: row for row in item_rows(items, pairs)}
     jobs = []
     for pair in pairs.to_dict("records"):
         job = _job(pair, rows, band, aoi, provider)
@@ -84,6 +84,13 @@ def plan(
     return jobs
 
 
+def item_rows(items: gpd.GeoDataFrame, pairs: SomePairs) -> list[Item]:
+    """Rows of the items that the pairs name; an item of a period is dated where it begins."""
+    named = select_items(items, pairs)
+    rows: list[Item] = named.assign(datetime=instants(named)).to_dict("records")
+    return rows
+
+
 def _job(
     pair: Item, rows: dict[str, Item], band: str, aoi: BaseGeometry | None, provider: Provider
 ) -> Job | None:
@@ -92,7 +99,7 @@ def _job(
         return None
     pre = tuple(rows[name] for name in pair["pre_ids"])
     key = provider.band(pre[0], band).asset
-    grid = native_geobox(pre[0], key)
+    grid = native_geobox(pre[0], key, provider.signer)
     name = f"{pair['pre_ids'][0]}_{pair['post_ids'][0]}"
     post = tuple(rows[name] for name in pair["post_ids"])
     within = None if aoi is None else _in_crs(aoi, grid)

@@ -22,8 +22,8 @@ from rscontrast.io.grid import crs_wkt, footprint
 from rscontrast.mapping.plan import Job, plan, tiles
 from rscontrast.mapping.predict import Predictor
 from rscontrast.models.checkpoint import load_segmenter
-from rscontrast.stac.area import AOI, read_aoi
-from rscontrast.stac.pairfile import SomePairs
+from rscontrast.stac.conditions.area import AOI, read_aoi
+from rscontrast.stac.pairing.file import SomePairs
 from rscontrast.types import IGNORE, PathOrStr
 
 STEPS = 254
@@ -61,7 +61,8 @@ def map_pairs(
         pairs: of :func:`rscontrast.stac.pair_items`; each becomes one result.
         checkpoint: of a segmenter.
         out: folder of the results.
-        aoi: area of interest, see :func:`rscontrast.stac.area.read_aoi`; None: everything.
+        aoi: area of interest, see :func:`rscontrast.stac.conditions.area.read_aoi`; None:
+            everything.
         patch_size: side of the patches that the segmenter sees, pixels, a multiple of 32.
         overlap: pixels that neighbouring patches share and are blended over.
         tile_size: side of what is held in memory at a time, pixels.

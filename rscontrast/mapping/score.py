@@ -14,12 +14,12 @@ from rscontrast.atomic import write_text
 from rscontrast.errors import BandError, InputError
 from rscontrast.io.grid import footprint
 from rscontrast.io.labels import label_source, read_labels, require_label
-from rscontrast.mapping.plan import Item, Job, Tile, part, plan, tiles
+from rscontrast.mapping.plan import Item, Job, Tile, item_rows, part, plan, tiles
 from rscontrast.mapping.predict import Predictor
 from rscontrast.metrics.segmentation import Scores, confusion, scores
 from rscontrast.models.checkpoint import load_segmenter
 from rscontrast.stac.index import native_geobox
-from rscontrast.stac.pairfile import SomePairs, as_frame, select_items
+from rscontrast.stac.pairing.file import SomePairs, as_frame
 from rscontrast.stac.provider import GENERIC, BandSource
 from rscontrast.types import IGNORE, PathOrStr
 
@@ -74,7 +74,7 @@ def evaluate(
     found: dict[str, NDArray[np.int64]] = {}
     pairs = as_frame(pairs)
     jobs = plan(items, pairs, segmenter.contract.bands[0])
-    named = select_items(items, pairs).to_dict("records")
+    named = item_rows(items, pairs)
     require_label(named, label)
     for job in tqdm(jobs, desc="evaluate", unit="pair", disable=not progress):
         predictor.require_res(job)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rscontrast.report.figure import INK, SOFT_INK
 from rscontrast.report.pairmap import COLOURS, scale_of
-from rscontrast.stac.rule import YEAR
+from rscontrast.stac.pairing.rule import YEAR
 
 BARS, STRADDLING = "#8fa3b8", "#d55e00"
 """Colours of the histograms."""

@@ -20,7 +20,7 @@ from rscontrast.errors import EmptySearchError
 from rscontrast.report.figure import INK, SOFT_INK
 from rscontrast.report.pairdates import DateCounts, short
 from rscontrast.report.pairmap import PlaceMap
-from rscontrast.stac.summary import Batches, pair_batches
+from rscontrast.stac.pairing.summary import Batches, pair_batches
 from rscontrast.types import PathOrStr
 
 DPI = 160

@@ -15,9 +15,9 @@ from torchgeo.samplers import TemporalSampler
 from rscontrast.datasets.dates import join_dates
 from rscontrast.datasets.pairs import PairSlice
 from rscontrast.errors import EmptySearchError, InputError
-from rscontrast.stac.pairfile import SomePairs, as_frame
-from rscontrast.stac.rule import PairRule
-from rscontrast.stac.tolerance import Tolerance
+from rscontrast.stac.pairing.file import SomePairs, as_frame
+from rscontrast.stac.pairing.rule import PairRule
+from rscontrast.stac.pairing.tolerance import Tolerance
 
 EVERYWHERE = (slice(None), slice(None))
 

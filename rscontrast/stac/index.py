@@ -5,17 +5,17 @@ import numpy as np
 import pandas as pd
 from pyproj import CRS
 
-from rscontrast.stac.frame import instants as instants
-from rscontrast.stac.grids import Grids as Grids
-from rscontrast.stac.items import item_dicts as item_dicts
-from rscontrast.stac.items import items_frame as items_frame
-from rscontrast.stac.native import complete_grids as complete_grids
-from rscontrast.stac.native import grids as grids
-from rscontrast.stac.native import item_crs as item_crs
-from rscontrast.stac.native import layouts as layouts
-from rscontrast.stac.native import native_geobox as native_geobox
-from rscontrast.stac.parquet import read_items as read_items
-from rscontrast.stac.write import write_items as write_items
+from rscontrast.stac.items.convert import item_dicts as item_dicts
+from rscontrast.stac.items.convert import items_frame as items_frame
+from rscontrast.stac.items.frame import instants as instants
+from rscontrast.stac.items.grids import Grids as Grids
+from rscontrast.stac.items.native import complete_grids as complete_grids
+from rscontrast.stac.items.native import grids as grids
+from rscontrast.stac.items.native import item_crs as item_crs
+from rscontrast.stac.items.native import layouts as layouts
+from rscontrast.stac.items.native import native_geobox as native_geobox
+from rscontrast.stac.sources.parquet import read_items as read_items
+from rscontrast.stac.sources.write import write_items as write_items
 
 
 def index_items(

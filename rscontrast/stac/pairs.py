@@ -5,11 +5,11 @@ from typing import Any
 
 import geopandas as gpd
 
-from rscontrast.stac.acquisitions import CLOUD, acquisitions
-from rscontrast.stac.pairtable import PairTable
-from rscontrast.stac.presets import Preset, read_preset
-from rscontrast.stac.rule import Event, PairRule
-from rscontrast.stac.selection import Selection
+from rscontrast.stac.pairing.acquisitions import CLOUD, acquisitions
+from rscontrast.stac.pairing.presets import Preset, read_preset
+from rscontrast.stac.pairing.rule import Event, PairRule
+from rscontrast.stac.pairing.selection import Selection
+from rscontrast.stac.pairing.table import PairTable
 
 DEFAULTS: Mapping[str, Any] = {"min_gap": 1.0}
 DATES = ("min_gap", "max_gap", "same_season", "different_season")
@@ -46,7 +46,7 @@ def pair_items(
     Args:
         items: as :func:`rscontrast.stac.search` returns them.
         preset: rules of the literature, "seco", "caco", "caco-long", "moco-tp" or "ssl4eo" (see
-            :mod:`rscontrast.stac.presets`); the arguments below go before its rules.
+            :mod:`rscontrast.stac.pairing.presets`); the arguments below go before its rules.
         min_gap: least gap between the dates, days; 1 by default.
         max_gap: largest gap, days.
         same_season: largest difference in the time of the year, days (0-182); true: 45.

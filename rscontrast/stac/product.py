@@ -90,7 +90,7 @@ class Provider:
             BandError: no asset has it; lists what the item has.
         """
         assets, product = row["assets"], self.product(row)
-        for key in (name, product.bands.get(name)):
+        for key in (name, product.bands.get(name, name)):
             if key in assets:
                 return self._source(row, key, 0)
         slots = sorted(_slots(assets), key=lambda slot: len(bands_of(assets[slot[0]])))

@@ -10,19 +10,19 @@ import geopandas as gpd
 import pandas as pd
 
 from rscontrast.errors import EmptySearchError, InputError, choose, whole
-from rscontrast.stac.api import api_items, is_api
-from rscontrast.stac.area import AOI, read_aoi
-from rscontrast.stac.files import is_parquet
-from rscontrast.stac.filter import Filter, read_filter
-from rscontrast.stac.frame import complete
-from rscontrast.stac.http import Http
-from rscontrast.stac.items import read_frame
-from rscontrast.stac.parquet import count_left, scan
-from rscontrast.stac.period import FIRST, LAST, TOI, read_toi
+from rscontrast.stac.conditions.area import AOI, read_aoi
+from rscontrast.stac.conditions.filter import Filter, read_filter
+from rscontrast.stac.conditions.period import FIRST, LAST, TOI, read_toi
+from rscontrast.stac.conditions.query import Query
+from rscontrast.stac.conditions.select import nothing_left, select
+from rscontrast.stac.items.convert import read_frame
+from rscontrast.stac.items.frame import complete
 from rscontrast.stac.provider import GENERIC, PROVIDERS, Provider, read_provider
-from rscontrast.stac.query import Query
-from rscontrast.stac.select import nothing_left, select
-from rscontrast.stac.static import Link, absolute, is_lines, read_document, start, walk
+from rscontrast.stac.sources.api import api_items, is_api
+from rscontrast.stac.sources.files import is_parquet
+from rscontrast.stac.sources.http import Http
+from rscontrast.stac.sources.parquet import count_left, scan
+from rscontrast.stac.sources.static import Link, absolute, is_lines, read_document, start, walk
 from rscontrast.types import PathOrStr
 
 if TYPE_CHECKING:  # importing it takes longer than a local search
@@ -48,10 +48,10 @@ def search(
             line), or stac-geoparquet (a file or a folder); a name of a provider that has an
             endpoint; or items: a former result, pystac Items, dictionaries.
         collections: ids of the collections to keep (all by default).
-        aoi: area of interest, see :func:`rscontrast.stac.area.read_aoi`; an item that touches it
-            stays.
-        toi: time of interest, see :func:`rscontrast.stac.period.read_toi`; an item of a period
-            stays if the period reaches into it.
+        aoi: area of interest, see :func:`rscontrast.stac.conditions.area.read_aoi`; an item that
+            touches it stays.
+        toi: time of interest, see :func:`rscontrast.stac.conditions.period.read_toi`; an item of a
+            period stays if the period reaches into it.
         filter: condition on the properties in CQL2, text or JSON, such as
             ``"eo:cloud_cover < 20"``.
         max_items: keep the first so many, by time.

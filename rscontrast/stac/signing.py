@@ -85,7 +85,7 @@ class SharedAccessSigner:
             return token, until
 
     def _fetch(self, url: str) -> tuple[str, float]:
-        from rscontrast.stac.http import Http
+        from rscontrast.stac.sources.http import Http
 
         answer: Any = Http().json(url)
         try:

@@ -17,7 +17,7 @@ from rscontrast.report.pairmap import COLOURS, EVEN, RATIOS, PlaceMap, degrees
 from rscontrast.report.pairs import PairFigure, draw_pairs
 from rscontrast.report.palette import rgb
 from rscontrast.stac import pair_items
-from rscontrast.stac.rule import YEAR, season_days
+from rscontrast.stac.pairing.rule import YEAR, season_days
 from tests.report.test_report import COLOUR_BLINDNESS, full_disk, read, to_lab
 
 FEWEST, MOST = (tuple(colormaps[COLOURS]([end], bytes=True)[0][:3]) for end in (0.0, 1.0))

@@ -12,10 +12,10 @@ import shapely
 from shapely.geometry import shape
 
 from rscontrast.errors import CatalogError, InputError
-from rscontrast.stac.api import api_items, is_api
-from rscontrast.stac.filter import Filter, read_filter
-from rscontrast.stac.http import Http, Policy
-from rscontrast.stac.query import Query
+from rscontrast.stac.conditions.filter import Filter, read_filter
+from rscontrast.stac.conditions.query import Query
+from rscontrast.stac.sources.api import api_items, is_api
+from rscontrast.stac.sources.http import Http, Policy
 from tests.stac.generated import optical, radar
 from tests.stac.light_api import LightApi
 from tests.stac.proxy import Proxy, lasting, passing

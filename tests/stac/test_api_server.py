@@ -9,11 +9,11 @@ import pytest
 from shapely.geometry import shape
 
 from rscontrast.errors import CatalogError, InputError
-from rscontrast.stac.api import api_items
-from rscontrast.stac.filter import read_filter
-from rscontrast.stac.http import Http, Policy
-from rscontrast.stac.items import read_frame
-from rscontrast.stac.query import Query
+from rscontrast.stac.conditions.filter import read_filter
+from rscontrast.stac.conditions.query import Query
+from rscontrast.stac.items.convert import read_frame
+from rscontrast.stac.sources.api import api_items
+from rscontrast.stac.sources.http import Http, Policy
 from tests.stac.api_server import database as database
 from tests.stac.api_server import served
 from tests.stac.generated import collection, optical, radar

@@ -6,7 +6,7 @@ import pytest
 import shapely
 
 from rscontrast.errors import InputError
-from rscontrast.stac.area import read_aoi
+from rscontrast.stac.conditions.area import read_aoi
 
 AREA = shapely.box(10, 50, 11, 51)
 FIJI = shapely.MultiPolygon([shapely.box(170, -10, 180, 10), shapely.box(-180, -10, -170, 10)])

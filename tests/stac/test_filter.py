@@ -15,7 +15,7 @@ import pytest
 import shapely
 
 from rscontrast.errors import InputError
-from rscontrast.stac.filter import Filter, read_filter
+from rscontrast.stac.conditions.filter import Filter, read_filter
 
 COMPARE = {
     "=": operator.eq,

@@ -15,8 +15,8 @@ from email.utils import format_datetime
 import pytest
 
 from rscontrast.errors import CatalogError, InputError
-from rscontrast.stac.http import Http, Policy
-from rscontrast.stac.replies import RETRIED
+from rscontrast.stac.sources.http import Http, Policy
+from rscontrast.stac.sources.replies import RETRIED
 from tests.stac.server import Reply, Server, cut, reply
 
 QUICK = Policy(
@@ -89,9 +89,7 @@ class TestAnswers:
         assert len(server.requests) == 2
 
     def test_environment_may_name_a_proxy(self):
-        code = (
-            "from rscontrast.stac.http import Http; print(Http().json('http://example.invalid/a'))"
-        )
+        code = "from rscontrast.stac.sources.http import Http; print(Http().json('http://example.invalid/a'))"
         with script(reply("through")) as server:
             env = {"http_proxy": server.url, "PATH": ""}
             out = subprocess.run(
@@ -278,7 +276,7 @@ class TestArguments:
 
     def test_importing_and_constructing_is_light(self):
         code = (
-            "import sys; from rscontrast.stac.http import Http; Http(); "
+            "import sys; from rscontrast.stac.sources.http import Http; Http(); "
             "print('requests' in sys.modules)"
         )
         command = [sys.executable, "-W", "error", "-c", code]

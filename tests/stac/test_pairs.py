@@ -8,10 +8,10 @@ import shapely
 from rscontrast.errors import EmptySearchError, InputError
 from rscontrast.stac import pair_items as lazy_pairs
 from rscontrast.stac import read_pairs, write_pairs
-from rscontrast.stac.acquisitions import acquisitions
-from rscontrast.stac.pairfile import select_items
-from rscontrast.stac.rule import PairRule
-from rscontrast.stac.tolerance import time_delta
+from rscontrast.stac.pairing.acquisitions import acquisitions
+from rscontrast.stac.pairing.file import select_items
+from rscontrast.stac.pairing.rule import PairRule
+from rscontrast.stac.pairing.tolerance import time_delta
 
 EVENT = pd.Timestamp("2022-08-15T04:00:00")
 

@@ -12,7 +12,7 @@ import shapely
 
 from rscontrast.errors import EmptySearchError, InputError
 from rscontrast.stac import pair_items, read_pairs, write_pairs
-from rscontrast.stac.rule import YEAR
+from rscontrast.stac.pairing.rule import YEAR
 from tests.stac.catalogs import archive
 
 EVENT = pd.Timestamp("2020-01-01")
@@ -301,7 +301,7 @@ def test_the_full_product_is_never_in_memory():
 
 def test_a_table_too_large_for_a_frame_says_so(monkeypatch):
     pairs = pair_items(archive(3, 30))
-    monkeypatch.setattr("rscontrast.stac.pairtable.MOST", 1000)
+    monkeypatch.setattr("rscontrast.stac.pairing.table.MOST", 1000)
     with pytest.raises(InputError, match=r"at most 1,000 at once: use sample\(n\), batches\(\)"):
         pairs.frame()
 

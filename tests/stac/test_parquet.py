@@ -21,9 +21,9 @@ import shapely
 
 from rscontrast.errors import CatalogError, EmptySearchError, InputError
 from rscontrast.stac import read_items, search, write_items
+from rscontrast.stac.conditions.query import Query
 from rscontrast.stac.index import item_dicts, items_frame
-from rscontrast.stac.parquet import scan
-from rscontrast.stac.query import Query
+from rscontrast.stac.sources.parquet import scan
 from tests.conftest import ROOT
 
 REAL = ROOT.parent / "shared" / "data" / "stac"

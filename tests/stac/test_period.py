@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from rscontrast.errors import InputError
-from rscontrast.stac.period import FIRST, LAST, read_toi
+from rscontrast.stac.conditions.period import FIRST, LAST, read_toi
 
 NS = pd.Timedelta(1, "ns")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rscontrast.stac import pair_items
-from rscontrast.stac.presets import LONG_AGO, PRESETS, Calendar
+from rscontrast.stac.pairing.presets import LONG_AGO, PRESETS, Calendar
 from tests.stac.catalogs import archive
 
 DAY = np.timedelta64(1, "D")

@@ -11,8 +11,8 @@ import pytest
 
 from rscontrast.errors import CatalogError, InputError
 from rscontrast.stac import search
-from rscontrast.stac.http import Http, Policy
-from rscontrast.stac.static import absolute, join, walk
+from rscontrast.stac.sources.http import Http, Policy
+from rscontrast.stac.sources.static import absolute, join, walk
 
 HTTP = Http(Policy(tries=2, backoff=0.01))
 

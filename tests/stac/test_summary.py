@@ -11,8 +11,8 @@ import shapely
 
 from rscontrast.errors import EmptySearchError
 from rscontrast.stac import pair_items
-from rscontrast.stac.rule import YEAR, season_days
-from rscontrast.stac.summary import GAP_EDGES, PairCounter, summarise
+from rscontrast.stac.pairing.rule import YEAR, season_days
+from rscontrast.stac.pairing.summary import GAP_EDGES, PairCounter, summarise
 
 
 def table(n=3000, places=40, dates=30, seed=0, *, collections=("a", "b")):

@@ -1,0 +1,1 @@
+"""What is asked of a source: collections, area, time and properties."""

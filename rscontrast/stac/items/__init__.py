@@ -1,0 +1,1 @@
+"""Items as a table: their columns, cells, times and grids."""

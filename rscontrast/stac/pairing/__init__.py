@@ -1,0 +1,1 @@
+"""From acquisitions to pairs: places, rules, ranges, draws."""
