@@ -16,6 +16,7 @@ The command line prints any of them as one line and exits with status 2.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral
 
 
 class RSContrastError(Exception):
@@ -88,10 +89,14 @@ def whole(argument: str, got: int, *, least: int = 1, multiple: int = 1) -> int:
     Raises:
         InputError: it is not.
     """
-    if got < least or got % multiple:
+    if not _is_whole(got) or got < least or got % multiple:
         kind = "a whole number" if multiple == 1 else f"a multiple of {multiple}"
         raise InputError(argument, got, f"{kind}, {max(least, multiple)} or more")
     return got
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def positive(argument: str, got: float) -> float:

@@ -76,7 +76,7 @@ def make_pairs(
         what was written; ``str`` of it is a table.
 
     Raises:
-        InputError: an argument out of range.
+        InputError: an argument out of range; more than five million pairs to measure some of.
         EmptySearchError: no pair is left.
         AssetError: a raster that is measured cannot be read.
         WriteError: the folder or the disk does not take a file.

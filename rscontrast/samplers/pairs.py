@@ -68,18 +68,15 @@ class TemporalPairSampler(TemporalSampler):
         rule = PairRule(min_gap, max_gap, event, relation)
         self.generator = np.random.default_rng(generator)
         limit = Tolerance.read(tolerance)
-        self.dates = join_dates(self.index, limit)
         if pairs is None:
-            pre, post, shapes = _by_rule(self.dates, rule)
+            pre, post, shapes = _by_rule(join_dates(self.index, limit), rule)
         else:
-            pre, post, shapes = _by_table(self.dates, as_frame(pairs), limit)
+            pre, post, shapes = _by_table(self.index, as_frame(pairs), limit)
         if len(shapes) == 0:
-            text = f"no pair among {len(self.dates)} dates: widen the gap, the event or toi"
+            text = f"no pair among {len(self.index)} files: widen the gap, the event or toi"
             raise EmptySearchError(text)
         self._pre, self._post, self._shapes = pre, post, shapes
         shapely.prepare(self._shapes)
-        spans = zip(self.dates["start"], self.dates["end"], strict=True)
-        self._slices = [slice(start, end) for start, end in spans]
 
     @property
     def roi(self) -> BaseGeometry:
@@ -96,7 +93,7 @@ class TemporalPairSampler(TemporalSampler):
         """
         x, y = location
         for pair in self.generator.permutation(self._at(x, y)):
-            yield x, y, (self._slices[self._pre[pair]], self._slices[self._post[pair]])
+            yield x, y, (self._pre[pair], self._post[pair])
 
     def _at(self, x: slice, y: slice) -> NDArray[np.intp]:
         if x.start is None:
@@ -111,29 +108,39 @@ class TemporalPairSampler(TemporalSampler):
         return np.flatnonzero(share >= 0.999 * share.max())
 
 
-type Candidates = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.object_]]
+type Slices = list[slice]
+type Candidates = tuple[Slices, Slices, NDArray[np.object_]]
 
 
 def _by_rule(dates: gpd.GeoDataFrame, rule: PairRule) -> Candidates:
-    pre, post = np.triu_indices(len(dates), k=1)
+    pre, post = dates.sindex.query(dates.geometry, predicate="intersects")
     start = dates["start"].to_numpy()
     allowed = rule.allows(start[pre], start[post])
-    pre, post = pre[allowed], post[allowed]
+    order = np.lexsort([post[allowed], pre[allowed]])
+    pre, post = pre[allowed][order], post[allowed][order]
     footprints = dates.geometry.to_numpy()
     shapes = shapely.intersection(footprints[pre], footprints[post])
     some = shapely.area(shapes) > 0
-    return pre[some], post[some], shapes[some]
+    spans = zip(dates["start"], dates["end"], strict=True)
+    slices = [slice(first, last) for first, last in spans]
+    return _take(slices, pre[some]), _take(slices, post[some]), shapes[some]
 
 
-def _by_table(dates: gpd.GeoDataFrame, pairs: gpd.GeoDataFrame, tolerance: Tolerance) -> Candidates:
-    def find(times: pd.Series) -> NDArray[np.intp]:
-        latest = tolerance.latest(times.to_numpy())
-        position: NDArray[np.intp] = np.searchsorted(dates["start"], latest, side="right") - 1
-        late = times.to_numpy() > tolerance.latest(dates["end"].to_numpy()[position])
-        if (position < 0).any() or late.any():
-            missing = times[(position < 0) | late].iloc[0]
-            raise InputError("pairs", missing, "dates that the dataset has, within toi")
-        return position
+def _by_table(index: gpd.GeoDataFrame, pairs: gpd.GeoDataFrame, tolerance: Tolerance) -> Candidates:
+    begins = np.sort(index.index.left.to_numpy())
 
-    shapes = pairs.to_crs(dates.crs).geometry.to_numpy()
-    return find(pairs["pre_datetime"]), find(pairs["post_datetime"]), shapes
+    def spans(times: pd.Series) -> Slices:
+        first = times.to_numpy()
+        last = tolerance.latest(first)
+        known = np.searchsorted(begins, last, side="right") > np.searchsorted(begins, first)
+        if not known.all():
+            raise InputError("pairs", times[~known].iloc[0], "dates that the dataset has, in toi")
+        ends = pd.DatetimeIndex(last)
+        return [slice(*span) for span in zip(pd.DatetimeIndex(first), ends, strict=True)]
+
+    shapes = pairs.to_crs(index.crs).geometry.to_numpy()
+    return spans(pairs["pre_datetime"]), spans(pairs["post_datetime"]), shapes
+
+
+def _take(slices: Slices, rows: NDArray[np.intp]) -> Slices:
+    return [slices[row] for row in rows]

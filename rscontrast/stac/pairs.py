@@ -5,8 +5,9 @@ from typing import Any
 
 import geopandas as gpd
 
-from rscontrast.stac.pairing.acquisitions import CLOUD, acquisitions
+from rscontrast.stac.pairing.acquisitions import acquisitions
 from rscontrast.stac.pairing.presets import Preset, read_preset
+from rscontrast.stac.pairing.properties import CLOUD
 from rscontrast.stac.pairing.rule import Event, PairRule
 from rscontrast.stac.pairing.selection import Selection
 from rscontrast.stac.pairing.table import PairTable
@@ -46,7 +47,8 @@ def pair_items(
     Args:
         items: as :func:`rscontrast.stac.search` returns them.
         preset: rules of the literature, "seco", "caco", "caco-long", "moco-tp" or "ssl4eo" (see
-            :mod:`rscontrast.stac.pairing.presets`); the arguments below go before its rules.
+            :mod:`rscontrast.stac.pairing.presets`); the arguments below that are not None go
+            before its rules.
         min_gap: least gap between the dates, days; 1 by default.
         max_gap: largest gap, days.
         same_season: largest difference in the time of the year, days (0-182); true: 45.
@@ -67,8 +69,8 @@ def pair_items(
         max_per_place: keep at most so many pairs of a place, drawn by ``seed``.
         place: properties that name a place ("grid:code"); by default footprints that share half
             of the smaller one are one place, and pairs across places are kept.
-        tolerance: adjacent items of one pass within this time are one acquisition ("1h", "0s"),
-            or all of one UTC day ("day").
+        tolerance: adjacent items of one pass within this time are one acquisition ("1h", "0s",
+            "24h"), or all of one UTC day ("day" or "1D").
         cloud: property with the cloud cover, percent.
         seed: of what is drawn.
 
@@ -76,7 +78,7 @@ def pair_items(
         the pairs; those of one place stand together.
 
     Raises:
-        InputError: an argument out of range, or a rule on what no item says.
+        InputError: an argument out of range, or a rule on what the items do not say.
         EmptySearchError: no pair is left; says what each rule left.
     """
     chosen = read_preset(preset)

@@ -11,6 +11,7 @@ from rscontrast.errors import EmptySearchError, InputError
 from rscontrast.samplers import GriddedPlaceSampler, RandomPlaceSampler, TemporalPairSampler
 from rscontrast.stac import pair_items
 from tests.samplers.test_places import Footprints
+from tests.stac.catalogs import archive
 
 EVENT = "2022-08-15T04:00:00"
 
@@ -101,7 +102,6 @@ def test_each_place_weighs_the_same_whatever_its_dates():
     months = [f"2020-{month:02d}-01" for month in range(1, 12)]
     data = Footprints([one] * 2 + [two] * 9, times=months)
     times = TemporalPairSampler(data, generator=0)
-    assert len(times.dates) == 11
     sampler = RandomPlaceSampler(data, size=10, length=2000, generator=0) @ times
     counts = {True: {}, False: {}}
     for x, _, (pre, post) in sampler:
@@ -145,7 +145,7 @@ def test_toi(images, sample_items):
     inside = {(a, b) for a, b in allowed_days(sample_items) if a > "2022" and b < "2023"}
     assert found == inside
     outside = pair_items(sample_items).frame()
-    with pytest.raises(InputError, match=r"pairs.*within toi"):
+    with pytest.raises(InputError, match=r"pairs.*in toi"):
         TemporalPairSampler(images, pairs=outside, toi=toi)
 
 
@@ -162,7 +162,26 @@ def test_roi_is_where_pairs_are(images):
 
 
 def test_no_pair_left(images):
-    with pytest.raises(EmptySearchError, match="no pair among 8 dates"):
+    with pytest.raises(EmptySearchError, match="no pair among 32 files"):
         TemporalPairSampler(images, min_gap=5000)
     with pytest.raises(InputError, match="relation"):
         TemporalPairSampler(images, relation="during")
+
+
+def test_a_table_over_many_places_keeps_its_dates_apart():
+    """A scene somewhere every 48 minutes: times alone would make one long date of them all."""
+    items = archive(30, 4, spacing=1.5, jitter=0.0)
+    start = pd.Timestamp("2021-01-01", tz="UTC")
+    order = items.sort_values("id").index
+    step = [k % 4 * 30 * 48 + k // 4 * 48 for k in range(120)]
+    items.loc[order, "datetime"] = start + pd.to_timedelta(step, unit="min")
+    footprints, times = items.geometry.to_numpy(), items["datetime"].dt.strftime("%Y-%m-%dT%H:%M")
+    data = Footprints(list(footprints), times=list(times))
+    table = pair_items(items, min_gap=0.5)
+    assert len(table) == 30 * 6
+    for given in ({"pairs": table}, {"min_gap": 0.5}):
+        sampler = TemporalPairSampler(data, generator=0, **given)
+        drawn = list(sampler._iter_subset())
+        assert len(drawn) == 180
+        assert all(post.start - pre.start >= pd.Timedelta("23h") for _, _, (pre, post) in drawn)
+        assert all(pre.stop - pre.start <= pd.Timedelta("1h") for _, _, (pre, _) in drawn)

@@ -164,7 +164,7 @@ def test_select_items_refuses_what_is_not_there_and_two_collections(sample_items
 
 @pytest.mark.parametrize("value", ["a while", "-1h", "NaT", None, [1]])
 def test_time_delta_refuses_what_is_no_length_of_time(value):
-    with pytest.raises(InputError, match=r"slack: got .*'1h' or '1D'"):
+    with pytest.raises(InputError, match=r"slack: got .*'1h' or '90min'"):
         time_delta("slack", value)
 
 

@@ -1,5 +1,6 @@
 """The lazy table against a double loop, and its draws against what it lists."""
 
+import pickle
 import tracemalloc
 from itertools import combinations
 
@@ -12,6 +13,7 @@ import shapely
 
 from rscontrast.errors import EmptySearchError, InputError
 from rscontrast.stac import pair_items, read_pairs, write_pairs
+from rscontrast.stac.pairing.file import read_batches
 from rscontrast.stac.pairing.rule import YEAR
 from tests.stac.catalogs import archive
 
@@ -159,11 +161,12 @@ def test_maxar_events(maxar_items, tolerance, pairs, places):
     assert sum(batch["place"].nunique() for batch in table.batches(10**6)) == places
 
 
-def test_batches_are_the_frame_in_parts():
-    pairs = pair_items(archive(5, 30))
+@pytest.mark.parametrize("spacing", [3.0, 0.4])
+def test_batches_are_the_frame_in_parts(spacing):
+    pairs = pair_items(archive(5, 30, spacing=spacing), tolerance="0s")
     frame, batches = pairs.frame(), list(pairs.batches(300))
     assert pd.concat(batches, ignore_index=True).equals(frame)
-    assert max(map(len, batches)) <= 300 + 30 * 29 / 2
+    assert max(map(len, batches)) < 2 * 300 + 5 * 30
     assert len(batches) > 3
     changes = (frame["place"] != frame["place"].shift()).sum()
     assert changes == frame["place"].nunique()
@@ -172,10 +175,9 @@ def test_batches_are_the_frame_in_parts():
         assert order.index.equals(place.index)
 
 
-def test_written_as_streamed(tmp_path, monkeypatch):
+def test_written_as_streamed(tmp_path):
     pairs = pair_items(archive(4, 40), event=EVENT, tolerance="0s")
-    monkeypatch.setattr(type(pairs).batches, "__defaults__", (500,))
-    write_pairs(pairs, tmp_path / "pairs.parquet")
+    write_pairs(pairs, tmp_path / "pairs.parquet", size=500)
     again = read_pairs(tmp_path / "pairs.parquet")
     frame = pairs.frame()
     assert as_set(again) == as_set(frame)
@@ -184,6 +186,12 @@ def test_written_as_streamed(tmp_path, monkeypatch):
     assert pq.ParquetFile(tmp_path / "pairs.parquet").num_row_groups > 3
     west = gpd.read_parquet(tmp_path / "pairs.parquet", bbox=(-31, -1, -29, 2))
     assert 0 < len(west) < len(frame)
+    parts = pd.concat(read_batches(tmp_path / "pairs.parquet", 300), ignore_index=True)
+    assert as_set(parts) == as_set(frame)
+    assert parts.crs == "EPSG:4326"
+    archive(2, 3).to_parquet(tmp_path / "items.parquet")
+    with pytest.raises(InputError, match=r"pairs: got .*items.parquet.*gap_days"):
+        next(read_batches(tmp_path / "items.parquet"))
 
 
 def test_the_order_of_the_items_does_not_matter():
@@ -250,8 +258,172 @@ def test_noisy_share(share, most):
         .equals(clean["place"].value_counts().sort_index())
     )
     drawn = pairs.sample(400)
-    assert drawn["straddles_event"].sum() == 400 * share
     assert set(drawn["place"]) == set(frame["place"])
+    if most is None:
+        assert drawn["straddles_event"].sum() == 400 * share
+    else:
+        assert as_set(drawn) <= as_set(frame)
+        assert drawn["straddles_event"].mean() == pytest.approx(share, abs=0.12)
+
+
+def test_noise_does_not_choose_by_time():
+    """The pairs kept of a kind are any of that kind, not its first or last ones."""
+    items = archive(6, 40, seed=5)
+    every = pair_items(items, event=EVENT).frame()
+    some = pair_items(items, event=EVENT, noisy_share=0.25).frame()
+    for noisy in (True, False):
+        dates = [f.loc[f["straddles_event"] == noisy, "pre_datetime"] for f in (every, some)]
+        assert abs(dates[0].mean() - dates[1].mean()) < pd.Timedelta(days=30)
+
+
+def test_a_share_holds_for_small_draws_and_the_places_do_not_move_with_it():
+    items = archive(6, 30, seed=5)
+    late = (items["tile"] == "T001") & (items["datetime"] >= EVENT.tz_localize("UTC"))
+    # At T001 no pair that straddles is of one orbit, though there are dates on both sides.
+    items.loc[items["tile"] == "T001", "sat:relative_orbit"] = 1
+    items.loc[late, "sat:relative_orbit"] = 2
+    tables = [
+        pair_items(items, event=EVENT, same_orbit=True, noisy_share=share) for share in (0, 0.25, 1)
+    ]
+    places = [set(table.sample(300)["place"]) for table in tables]
+    assert places[0] == places[1] == places[2]
+    assert len(places[0]) == 5
+    noisy = sum(tables[1].sample(1, seed=k)["straddles_event"].sum() for k in range(100))
+    assert 10 < noisy < 42
+
+
+def test_every_pair_alike_is_not_for_noise():
+    pairs = pair_items(archive(3, 20, seed=5), event=EVENT, noisy_share=0.5)
+    with pytest.raises(InputError, match=r"by: got 'pair'.*noisy_share"):
+        pairs.sample(5, by="pair")
+
+
+def test_draws_under_max_per_place_are_of_the_frame():
+    pairs = pair_items(archive(4, 40, seed=3), max_per_place=5)
+    frame = pairs.frame()
+    assert len(frame) == 20
+    assert as_set(pairs.sample(600)) == as_set(frame) == as_set(pairs.sample(600, by="pair"))
+
+
+def test_an_empty_table_says_what_took_the_last_pairs():
+    items = archive(4, 20, seed=5)
+    with pytest.raises(EmptySearchError, match="no place has both pairs that straddle"):
+        pair_items(items, event="2030-01-01", noisy_share=0.5)
+    with pytest.raises(EmptySearchError, match=r"none of these .* touches the event's area"):
+        pair_items(items, event=(EVENT, (100, 10, 101, 11)), relation="straddle")
+    with pytest.raises(EmptySearchError, match=r"\b0 of 80 acquisitions are clear"):
+        pair_items(items.assign(**{"eo:cloud_cover": 90.0}), preset="seco")
+
+
+def test_collections_stay_apart_in_any_crs():
+    """Scenes that touch, at the same times, in two collections with the same ids."""
+    one = archive(2, 8, spacing=0.9, jitter=0.0)
+    one["geometry"] = shapely.box(0, 0, 1, 1)
+    both = pd.concat([one, one.assign(collection="other")])
+    metres = both.to_crs(3857)
+    for items in (both, metres, both.sample(frac=1), both.reset_index(drop=True)):
+        frame = pair_items(items, tolerance="0s").frame()
+        assert frame["collection"].value_counts().tolist() == [120, 120]
+        assert as_set(frame) == as_set(pair_items(one, tolerance="0s").frame())
+        assert frame.crs == "EPSG:4326"
+        assert frame.total_bounds == pytest.approx((0, 0, 1, 1), abs=1e-6)
+    with pytest.raises(InputError, match=r"items: got 'no CRS'.*set_crs"):
+        pair_items(one.set_crs(None, allow_override=True))
+
+
+def test_times_of_any_zone_are_one_time():
+    items = archive(2, 10)
+    there = items.assign(datetime=items["datetime"].dt.tz_convert("Asia/Tokyo"))
+    one, two = (pair_items(some, event=EVENT, tolerance="day").frame() for some in (items, there))
+    assert one.equals(two)
+
+
+def test_periods_stand_where_they_begin():
+    items = archive(2, 6)
+    periods = items.assign(
+        start_datetime=items["datetime"],
+        end_datetime=items["datetime"] + pd.Timedelta("1D"),
+        datetime=pd.Series(pd.NaT, items.index, dtype=items["datetime"].dtype),
+    )
+    assert pair_items(items).frame().equals(pair_items(periods).frame())
+    with pytest.raises(InputError, match="datetime of 12 items"):
+        pair_items(items.assign(datetime=periods["datetime"]))
+
+
+def test_a_place_is_what_shares_half_of_its_leader():
+    """Boxes a tenth of a width apart from their neighbours: no two are one place."""
+    items = archive(20, 3, spacing=0.9, jitter=0.0)
+    items["geometry"] = [
+        shapely.box(0.9 * int(t[1:]), 0, 0.9 * int(t[1:]) + 1, 1) for t in items["tile"]
+    ]
+    frame = pair_items(items).frame()
+    assert frame["place"].nunique() == 20
+    tile = items.set_index("id")["tile"]
+    assert (
+        tile[frame["pre_ids"].str[0]].to_numpy() == tile[frame["post_ids"].str[0]].to_numpy()
+    ).all()
+
+
+def test_footprints_on_both_sides_of_the_antimeridian():
+    west, east = shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -179.7, 1)
+    items = archive(1, 8)
+    items["geometry"] = [shapely.MultiPolygon([west, east])] * 4 + [east] * 4
+    frame = pair_items(items, tolerance="0s").frame()
+    assert len(frame) == 28
+    assert (frame["overlap"] > 0.99).all()
+
+
+def test_whole_footprints_share_all_of_themselves():
+    turned = shapely.affinity.rotate(shapely.box(0, 0, 1.1, 0.7), 33.3)
+    items = archive(1, 6).set_geometry([turned] * 6, crs="EPSG:4326")
+    assert len(pair_items(items, min_overlap=1)) == 15
+
+
+def test_gaps_without_a_bound():
+    items = archive(2, 6)
+    assert len(pair_items(items, max_gap=float("inf"))) == len(pair_items(items))
+    with pytest.raises(EmptySearchError, match="0 pairs of these"):
+        pair_items(items, min_gap=1e12)
+
+
+def test_places_with_a_slash_in_their_names():
+    items = archive(2, 20).assign(row="c", path="a/b")
+    items.loc[items["tile"] == "T001", ["path", "row"]] = ["a", "b/c"]
+    assert len(pair_items(items, place=["path", "row"], tolerance="0s")) == 2 * 190
+
+
+def test_the_cloud_of_footprints_without_an_area():
+    items = archive(1, 5)
+    points = items.set_geometry(shapely.centroid(items.geometry.to_numpy()), crs="EPSG:4326")
+    pairs = pair_items(points, place="tile", max_cloud=100).frame()
+    assert len(pairs) == 10
+    cloud = items.set_index("id")["eo:cloud_cover"]
+    assert np.allclose(pairs["pre_cloud"], cloud[pairs["pre_ids"].str[0]])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda items: items.iloc[:0], "no item to pair"),
+        (lambda items: items.set_geometry([None] * len(items), crs=4326), "geometry of 8 items"),
+        (lambda items: items.assign(**{"eo:cloud_cover": "clear"}), "items, eo:cloud_cover"),
+        (lambda items: items.assign(**{"sat:relative_orbit": "A12"}), "items, sat:relative_orbit"),
+    ],
+)
+def test_items_that_no_search_gives(change, text):
+    with pytest.raises((InputError, EmptySearchError), match=text):
+        pair_items(change(archive(2, 4)))
+
+
+def test_a_pickled_table_gives_the_same_pairs(tmp_path):
+    """Also where the event's area was a file that is gone."""
+    area = tmp_path / "area.geojson"
+    gpd.GeoSeries([shapely.box(*AREA)], crs="EPSG:4326").to_file(area)
+    pairs = pair_items(archive(4, 20, seed=5), event=(EVENT, str(area)), noisy_share=0.5)
+    area.unlink()
+    again = pickle.loads(pickle.dumps(pairs))
+    assert again.frame().equals(pairs.frame())
+    assert again.sample(20).equals(pairs.sample(20))
 
 
 def test_a_place_without_both_kinds_is_not_drawn_for_noise():
@@ -299,11 +471,10 @@ def test_the_full_product_is_never_in_memory():
         pairs.sample(1, by="date")
 
 
-def test_a_table_too_large_for_a_frame_says_so(monkeypatch):
+def test_a_table_too_large_for_a_frame_says_so():
     pairs = pair_items(archive(3, 30))
-    monkeypatch.setattr("rscontrast.stac.pairing.table.MOST", 1000)
     with pytest.raises(InputError, match=r"at most 1,000 at once: use sample\(n\), batches\(\)"):
-        pairs.frame()
+        pairs.frame(most=1000)
 
 
 @pytest.mark.parametrize(
@@ -316,10 +487,17 @@ def test_a_table_too_large_for_a_frame_says_so(monkeypatch):
         ("preset", 3),
         ("tolerance", "soon"),
         ("event", ("2020-01-01", (3, 3, 1, 1))),
+        ("event", "10:00"),
+        ("event", "now"),
+        ("event", 2020),
+        ("place", ()),
+        ("seed", -1),
+        ("max_per_place", 3.0),
+        ("cloud", "eo:clod"),
     ],
 )
 def test_bad_rules_name_their_argument(argument, value):
-    name = "aoi" if argument == "event" else argument
+    name = "aoi" if isinstance(value, tuple) and value and argument == "event" else argument
     with pytest.raises(InputError, match=f"{name}: got"):
         pair_items(archive(2, 4), **{argument: value})
 

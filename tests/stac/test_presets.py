@@ -74,7 +74,10 @@ def test_arguments_go_before_the_preset(items):
 def test_a_calendar_takes_the_latest_of_each_window():
     times = np.datetime64("2022-01-01") - np.array([0, 5, 9, 11, 30, 100]) * DAY
     chosen = Calendar((0, 10, 60), window=2).choose(times, np.zeros(6, dtype=int), seed=0)
-    assert chosen.tolist() == [True, False, True, False, False, False]
+    assert not chosen.any(), "no acquisition near day 60: the place is left out"
+    chosen = Calendar((0, 10, 99), window=2).choose(times, np.zeros(6, dtype=int), seed=0)
+    assert chosen.tolist() == [True, False, True, False, False, True]
+    assert Calendar((0,), window=2).choose(times[:0], np.zeros(0, dtype=int), seed=0).size == 0
 
 
 def test_every_preset_says_where_it_is_from():

@@ -56,6 +56,16 @@ def test_names_seeds_and_the_order_of_items():
     assert not other["split"].equals(named["split"])
 
 
+def test_footprints_of_one_size_split_alike_in_any_order():
+    """Equal areas leave the leader of a place open, unless more than the area decides."""
+    rng = np.random.default_rng(0)
+    items = archive(60, 2, jitter=0.0)
+    x, y = rng.integers(0, 64, (2, 120)) / 64 + rng.integers(0, 12, (2, 120))
+    items = items.set_geometry(shapely.box(x, y, x + 1, y + 1), crs="EPSG:4326")
+    one = split_by_place(items, block=2.0)
+    assert split_by_place(items.sample(frac=1), block=2.0).sort_index().equals(one)
+
+
 def test_two_collections_of_one_place_go_together():
     items = archive(30, 4)
     items["collection"] = np.where(np.arange(len(items)) % 2, "one", "two")

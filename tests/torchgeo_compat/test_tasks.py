@@ -10,8 +10,8 @@ import torchgeo.tasks
 
 from rscontrast.datamodules import PairDataModule
 from rscontrast.models import create_encoder, save_encoder
-from rscontrast.stac.index import write_items
 from rscontrast.stac import write_pairs
+from rscontrast.stac.index import write_items
 from rscontrast.tasks import SimCLR
 from tests.sample_world import BANDS, CONTRACT, ROOT, event_pairs, scenes, trainer
 

@@ -1,6 +1,6 @@
 """Adjacent scenes of one pass become one acquisition."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import geopandas as gpd
@@ -9,17 +9,20 @@ import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
-from rscontrast.errors import InputError, choose
-from rscontrast.stac.index import item_crs
-from rscontrast.stac.items.frame import instants
+from rscontrast.errors import EmptySearchError, InputError, choose
+from rscontrast.stac.index import instants
+from rscontrast.stac.items.frame import require_footprints, require_times
+from rscontrast.stac.pairing.places import Labels, Shapes
+from rscontrast.stac.pairing.properties import (
+    CLOUD,
+    ORBITS,
+    crs_codes,
+    number,
+    sun,
+    text,
+    usable_share,
+)
 from rscontrast.stac.pairing.tolerance import Tolerance
-
-CLOUD = "eo:cloud_cover"
-ORBITS = ("sat:relative_orbit", "landsat:wrs_path")
-APART = 1000.0
-"""Degrees by which the passes are moved apart, so that one tree of footprints serves them all."""
-
-type Labels = NDArray[np.intp]
 
 
 def acquisitions(
@@ -49,11 +52,16 @@ def acquisitions(
         NaN is what an item does not say.
 
     Raises:
-        InputError: ``tolerance`` is no time, or no item has a property of ``place``.
+        InputError: ``tolerance`` is no time, no item has a property of ``place``, or an item has
+            no time or footprint.
+        EmptySearchError: there is no item.
     """
     limit = Tolerance.read(tolerance)
-    times = instants(items).dt.tz_localize(None).to_numpy("datetime64[us]")
-    order = np.lexsort([items["id"].to_numpy(str), times])
+    items = _whole(items)
+    if cloud != CLOUD:
+        choose("cloud", cloud, map(str, items.columns))
+    times = instants(items).dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
+    order = np.lexsort([*(text(items, key).astype(str) for key in ("collection", "id")), times])
     items, times = items.iloc[order], times[order]
     if place is None:
         names = np.full(len(items), "", dtype=object)
@@ -64,13 +72,30 @@ def acquisitions(
     return _join(items, times, names, label, cloud)
 
 
+def _whole(items: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Items in degrees, each with a time and a footprint."""
+    if not len(items):
+        raise EmptySearchError("no item to pair: widen the search")
+    require_times(items)
+    require_footprints(items)
+    if items.crs is None:
+        raise InputError("items", "no CRS", "footprints with a CRS: items.set_crs('EPSG:4326')")
+    return items if items.crs == "EPSG:4326" else items.to_crs("EPSG:4326")
+
+
 def _names(items: gpd.GeoDataFrame, place: Sequence[str]) -> NDArray[np.object_]:
+    if not place:
+        raise InputError("place", place, "1 or more properties that name a place")
     for column in place:
         choose("place", column, map(str, items.columns))
         if items[column].isna().any():
             allowed = f"a property of every item; item {items['id'][items[column].isna()].iloc[0]}"
             raise InputError("place", column, f"{allowed} has none: leave such items out")
-    columns = [items[column].astype(str) for column in place]
+    # "/" stands between the parts of a name, so that one within a part is marked.
+    columns = [
+        items[column].astype(str).str.replace("\\", "\\\\").str.replace("/", "\\/")
+        for column in place
+    ]
     names: NDArray[np.object_] = columns[0].str.cat(columns[1:], sep="/").to_numpy(object)
     return names
 
@@ -96,19 +121,33 @@ def _passes(series: Labels, times: NDArray[np.datetime64], limit: Tolerance) -> 
 
 def _touching(items: gpd.GeoDataFrame, times: NDArray[np.datetime64], limit: Tolerance) -> Labels:
     """Number the groups of items of one pass that touch."""
-    series = codes(*(_text(items, name) for name in ("collection", "platform")), _crs(items),
-                    _number(items, *ORBITS))  # fmt: skip
+    series = codes(*(text(items, name) for name in ("collection", "platform")), crs_codes(items),
+                    number(items, *ORBITS))  # fmt: skip
     run = _passes(series, times, limit)
+    return touching(items.geometry.to_numpy(), run, lambda a, b: limit.near(times[a], times[b]))
+
+
+def touching(
+    shapes: Shapes, run: Labels, near: Callable[[Labels, Labels], NDArray[np.bool_]]
+) -> Labels:
+    """Number the groups of footprints of one run that touch.
+
+    Args:
+        shapes: footprints, [N].
+        run: those of different runs are of different groups, [N].
+        near: whether two footprints, given by their numbers, are near in time.
+    """
     together = np.flatnonzero(np.bincount(run)[run] > 1)
-    shapes = items.geometry.to_numpy()[together]
-    bounds = shapely.bounds(shapes) + APART * run[together, None] * np.array([1, 0, 1, 0])
-    boxes = shapely.box(*bounds.T)
+    bounds = shapely.bounds(shapes[together])
+    # The runs are moved apart, so that one tree of footprints serves them all.
+    apart = 2 * np.ptp(bounds[:, [0, 2]]) + 1 if len(together) else 0.0
+    boxes = shapely.box(*(bounds + apart * run[together, None] * np.array([1, 0, 1, 0])).T)
     a, b = shapely.STRtree(boxes).query(boxes)
-    a, b = a[a < b], b[a < b]
-    near = limit.near(times[together[a]], times[together[b]])
-    a, b = a[near], b[near]
+    a, b = together[a[a < b]], together[b[a < b]]
+    close = near(a, b)
+    a, b = a[close], b[close]
     touch = shapely.intersects(shapes[a], shapes[b])
-    return components(len(items), together[a[touch]], together[b[touch]])
+    return components(len(shapes), a[touch], b[touch])
 
 
 def components(count: int, a: Labels, b: Labels) -> Labels:
@@ -134,26 +173,26 @@ def _join(
     lead = order[first]  # the earliest item of each acquisition, since items come by time
     shapes = items.geometry.to_numpy()
     # Degrees are good enough for weights: the parts of one acquisition lie side by side.
-    area = shapely.area(shapes)
+    area = np.maximum(shapely.area(shapes), 1e-12)
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
         total = np.add.reduceat((values * area)[order], first)
-        with np.errstate(invalid="ignore"):  # a footprint without an area has no mean
-            return total / np.add.reduceat(area[order], first)
+        share: NDArray[np.float64] = total / np.add.reduceat(area[order], first)
+        return share
 
-    sun = _sun(items)
-    covered = _number(items, cloud)
+    elevation, azimuth = sun(items)
+    covered = number(items, cloud)
     joined = gpd.GeoDataFrame(
         {
             "ids": _parts(items["id"].to_numpy(object)[order], first),
             "datetime": times[lead],
             "collection": items["collection"].to_numpy()[lead],
-            "platform": _text(items, "platform")[lead],
+            "platform": text(items, "platform")[lead],
             "cloud": mean(covered),
-            "valid": mean(_valid(items, covered)),
-            "orbit": _number(items, *ORBITS)[lead],
-            "sun_elevation": sun[0][lead],
-            "sun_azimuth": sun[1][lead],
+            "valid": mean(usable_share(items, covered)),
+            "orbit": number(items, *ORBITS)[lead],
+            "sun_elevation": elevation[lead],
+            "sun_azimuth": azimuth[lead],
             "name": names[lead],
         },
         geometry=_united(shapes[order], first),
@@ -174,48 +213,3 @@ def _united(shapes: NDArray[np.object_], first: Labels) -> NDArray[np.object_]:
     for group in np.flatnonzero(sizes > 1):
         united[group] = shapely.union_all(shapes[first[group] : first[group] + sizes[group]])
     return united
-
-
-def _text(items: gpd.GeoDataFrame, name: str) -> NDArray[np.object_]:
-    if name not in items:
-        return np.full(len(items), "", dtype=object)
-    text: NDArray[np.object_] = items[name].astype(object).where(items[name].notna(), "").to_numpy()
-    return text
-
-
-def _number(items: gpd.GeoDataFrame, *names: str) -> NDArray[np.float64]:
-    """The first of the properties that an item has; NaN where it has none."""
-    number = np.full(len(items), np.nan)
-    for name in (name for name in names if name in items):
-        values = pd.to_numeric(items[name]).to_numpy(np.float64, na_value=np.nan)
-        number = np.where(np.isnan(number), values, number)
-    return number
-
-
-def _crs(items: gpd.GeoDataFrame) -> NDArray[np.object_]:
-    """CRS of each item, "" where unknown; the assets are asked only where the item is silent."""
-    epsg = _number(items, "proj:epsg")
-    codes = _text(items, "proj:code")
-    known = np.char.add("EPSG:", np.nan_to_num(epsg).astype(np.int64).astype(str)).astype(object)
-    codes = np.where((codes == "") & ~np.isnan(epsg), known, codes)
-    if "assets" in items:
-        for silent in np.flatnonzero(codes == ""):
-            codes[silent] = item_crs({"assets": items["assets"].iloc[silent]})
-    return codes
-
-
-def _valid(items: gpd.GeoDataFrame, cloud: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Usable share: as measured, else what missing data and clouds leave."""
-    measured = _number(items, "valid_share")
-    missing = _number(items, "s2:nodata_pixel_percentage")
-    said = ~(np.isnan(cloud) & np.isnan(missing))
-    left = (1 - np.nan_to_num(missing) / 100) * (1 - np.nan_to_num(cloud) / 100)
-    return np.where(np.isnan(measured), np.where(said, left, np.nan), measured)
-
-
-def _sun(items: gpd.GeoDataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Elevation and azimuth of the sun, degrees."""
-    elevation = _number(items, "view:sun_elevation")
-    zenith = _number(items, "s2:mean_solar_zenith")
-    azimuth = _number(items, "view:sun_azimuth", "s2:mean_solar_azimuth")
-    return np.where(np.isnan(elevation), 90 - zenith, elevation), azimuth

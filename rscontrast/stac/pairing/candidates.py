@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rscontrast.stac.pairing.places import Labels, classify, group, neighbours
-from rscontrast.stac.pairing.rule import PairRule, Times
+from rscontrast.stac.pairing.rule import PairRule
+from rscontrast.stac.pairing.tolerance import Times
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Candidates:
     """First later one, [E]."""
     offset: Labels
     """Pairs before each range, [E + 1]: the last is the number of all."""
+    firsts: Labels
+    """Where the ranges of each place and first date begin, and the end of all."""
     places: Labels
     """Places that have any, ascending, [P]."""
     bounds: Labels
@@ -115,7 +118,7 @@ class Candidates:
         """Make the pairs, in their order, a bounded number at a time.
 
         Args:
-            at_most: pairs at once, unless one acquisition alone has more partners.
+            at_most: pairs at once, unless a first date alone has more.
             place: position in ``places``; None: all of them.
 
         Yields:
@@ -125,7 +128,10 @@ class Candidates:
         while start < stop:
             most = self.offset[start] + at_most
             end = int(np.searchsorted(self.offset, most, side="right")) - 1
-            end = min(max(end, start + 1), stop)
+            # The pairs of one first date stay together, so that parts are in order.
+            cut = int(np.searchsorted(self.firsts, min(max(end, start + 1), stop), side="right"))
+            end = self.firsts[cut - 1]
+            end = int(end if end > start else self.firsts[cut])
             count = np.diff(self.offset[start : end + 1])
             pre = np.repeat(self.pre[start:end], count)
             shift = np.arange(len(pre)) - np.repeat(np.cumsum(count) - count, count)
@@ -133,15 +139,18 @@ class Candidates:
             start = end
 
 
-def find_candidates(layout: Layout, rule: PairRule, *, same_image: bool = False) -> Candidates:
+def find_candidates(
+    layout: Layout, rule: PairRule, relation: str, *, same_image: bool = False
+) -> Candidates:
     """Find the ranges of pairs.
 
     Args:
         layout: of :func:`lay_out`.
-        rule: gap and side of the event; what else it says is left to the caller.
+        rule: gap and event; what else it says is left to the caller.
+        relation: to the event, in place of the rule's own.
         same_image: whether an acquisition is also its own partner.
     """
-    low, high = _ranks(layout, rule)
+    low, high = _ranks(layout, rule, relation)
     degree = np.diff(layout.starts)[layout.kind]
     pre = np.repeat(np.arange(len(layout.order)), degree)
     nth = np.arange(len(pre)) - np.repeat(np.cumsum(degree) - degree, degree)
@@ -157,26 +166,35 @@ def find_candidates(layout: Layout, rule: PairRule, *, same_image: bool = False)
     order = some[np.lexsort([pre[some], times, place])]
     places, bounds = np.unique(layout.place[pre[order]], return_index=True)
     offset = np.concatenate([[0], np.cumsum((stop - start)[order])])
-    return Candidates(pre[order], start[order], offset, places, np.append(bounds, len(order)))
+    new = np.diff(layout.place[pre[order]], prepend=-1) != 0
+    new |= np.diff(layout.times[pre[order]].astype(np.int64), prepend=0) != 0
+    firsts = np.append(np.flatnonzero(new), len(order))
+    bounds = np.append(bounds, len(order))
+    return Candidates(pre[order], start[order], offset, firsts, places, bounds)
 
 
-def _ranks(layout: Layout, rule: PairRule) -> tuple[Labels, Labels]:
+def _ranks(layout: Layout, rule: PairRule, relation: str) -> tuple[Labels, Labels]:
     """First and last (not included) rank of the partner's time, for each acquisition."""
     step = np.timedelta64(1, "us")
     # A microsecond of slack: the rule itself, in days, is asked of every pair again.
-    least = np.timedelta64(round(rule.min_gap * 86_400e6), "us") - step
+    least = _length(rule.min_gap) - step
     low = np.searchsorted(layout.ranks, layout.times + np.maximum(least, step))
     high = np.full(len(low), len(layout.ranks))
     if rule.max_gap is not None:
-        most = np.timedelta64(round(rule.max_gap * 86_400e6), "us") + step
+        most = _length(rule.max_gap) + step
         high = np.searchsorted(layout.ranks, layout.times + most, side="right")
     event = rule.event_time
-    if event is None or rule.relation == "any":
+    if event is None or relation == "any":
         return low, high
     at = np.searchsorted(layout.ranks, event)
     early = layout.times < event
-    if rule.relation == "before":
+    if relation == "before":
         return low, np.minimum(high, at)
-    if rule.relation == "after":
+    if relation == "after":
         return low, np.where(early, low, high)
     return np.maximum(low, at), np.where(early, high, low)
+
+
+def _length(days: float) -> np.timedelta64:
+    """Days as microseconds, which hold no more than some 290,000 years."""
+    return np.timedelta64(round(min(days, 1e8) * 86_400e6), "us")

@@ -5,17 +5,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rscontrast.stac.pairing.places import Labels
+from rscontrast.stac.pairing.rows import Pairs
 
 if TYPE_CHECKING:
     from rscontrast.stac.pairing.candidates import Candidates
-    from rscontrast.stac.pairing.table import Pairs, PairTable
+    from rscontrast.stac.pairing.table import PairTable
 
 TRIES = 500
 """Guesses before the pairs of a place are listed: rules that keep one of a hundred rarely need
 more, and late guesses are cheap, since few draws are left."""
 
+ANY, CLEAN, NOISY = range(3)
+"""Kinds of draws: of any pair, of one that does not straddle the event, of one that does."""
 
-def draw(table: "PairTable", n: int, rng: np.random.Generator, *, by: str = "place") -> "Pairs":
+
+def draw(table: "PairTable", n: int, rng: np.random.Generator, *, by: str = "place") -> Pairs:
     """Draw pairs, with replacement.
 
     Args:
@@ -24,98 +28,109 @@ def draw(table: "PairTable", n: int, rng: np.random.Generator, *, by: str = "pla
         rng: the source of chance.
         by: "place": a place first, then one of its pairs; "pair": every pair alike.
     """
-    return _Draw(table, n, rng, by).run()
+    if by == "pair":
+        return _by_pair(table, n, rng)
+    kind, alive = np.full(n, ANY), table.candidates.places
+    if table.selection.noisy_share is not None and table.selection.max_per_place is None:
+        kind[:] = CLEAN
+        kind[: int(n * table.selection.noisy_share + rng.random())] = NOISY
+        rng.shuffle(kind)
+        alive = _with_both(table, rng)
+    found = _Found()
+    todo, place = np.arange(n), rng.choice(alive, n)
+    while todo.size:
+        missed, empty = _fill(table, place, kind, todo, found, rng)
+        alive = np.setdiff1d(alive, empty)
+        todo = missed
+        place[todo] = rng.choice(alive, len(todo))
+    return found.in_order()
 
 
-class _Draw:
-    """``n`` draws, each with a place, a kind (straddling or not, where that matters) and a pair."""
+class _Found:
+    """Pairs of some draws."""
 
-    def __init__(self, table: "PairTable", n: int, rng: np.random.Generator, by: str) -> None:
-        self.table, self.rng, self.by = table, rng, by
-        share = table.selection.noisy_share
-        if share is None:
-            self.pools: list[Candidates] = [table.candidates(table.selection.rule.relation)]
-            self.kinds: tuple[bool | None, ...] = (None,)
-        else:
-            self.pools = [table.candidates("any"), table.candidates("straddle")]
-            self.kinds = (False, True)
-        self.kind = np.zeros(n, dtype=np.intp)
-        self.kind[: round(n * (share or 0))] = 1
-        rng.shuffle(self.kind)
-        # Both kinds are drawn at the same places, so that noise does not change where one looks.
-        self.alive = self.pools[0].places
-        for pool in self.pools:
-            self.alive = np.intersect1d(self.alive, pool.places)
-        self.place = self._places(n)
-        self.rows: list[Labels] = []
+    def __init__(self) -> None:
+        self.draws: list[Labels] = []
         self.parts: list[Pairs] = []
 
-    def run(self) -> "Pairs":
-        """Guess, then list the places where guessing fails, until every draw has its pair."""
-        left = np.arange(len(self.place))
-        while left.size:
-            if self.table.selection.max_per_place is None:
-                left = self._guess(left)
-            left = self._list(left)
-        rows = np.concatenate(self.rows)
-        return type(self.parts[0]).join(self.parts).take(np.argsort(rows))
-
-    def _places(self, n: int) -> Labels:
-        totals = self.pools[0].totals
-        chances = totals / totals.sum() if self.by == "pair" else None
-        chosen: Labels = self.rng.choice(self.alive, n, p=chances)
-        return chosen
-
-    def _guess(self, left: Labels) -> Labels:
-        for _ in range(TRIES):
-            missed = []
-            for kind, (pool, wanted) in enumerate(zip(self.pools, self.kinds, strict=True)):
-                rows = left[self.kind[left] == kind]
-                at = np.searchsorted(pool.places, self.place[rows])
-                pre, post = pool.pick(at, self.rng.random(len(rows)))
-                pairs, hit = self.table.check(pre, post)
-                right = np.ones(len(hit), bool) if wanted is None else pairs.straddles == wanted
-                self._keep(rows[hit[right]], pairs.take(right))
-                missed.append(np.delete(rows, hit[right]))
-            left = np.concatenate(missed)
-            if not left.size:
-                break
-            if self.by == "pair":  # a refused pair says nothing of its place
-                self.place[left] = self._places(len(left))
-        return left
-
-    def _list(self, left: Labels) -> Labels:
-        """Draw from the listed pairs of each place that is left; return the draws of no pair."""
-        if self.by == "pair" and left.size:
-            pairs = self.table.all()
-            self._keep(left, pairs.take(self.rng.integers(len(pairs.pre), size=len(left))))
-            return left[:0]
-        empty: set[int] = set()
-        for place in np.unique(self.place[left]):
-            rows = left[self.place[left] == place]
-            pairs = self.table.at(place)
-            for kind, wanted in enumerate(self.kinds):
-                mine = rows[self.kind[rows] == kind]
-                fit = np.arange(len(pairs.pre))
-                fit = fit if wanted is None else np.flatnonzero(pairs.straddles == wanted)
-                if not fit.size:
-                    empty.add(int(place))
-                elif mine.size:
-                    self._keep(mine, pairs.take(self.rng.choice(fit, len(mine))))
-        return self._bury(empty)
-
-    def _bury(self, empty: set[int]) -> Labels:
-        """Draw new places for all draws of places without a pair (of one of the kinds)."""
-        if not empty:
-            return np.zeros(0, dtype=np.intp)
-        self.alive = np.setdiff1d(self.alive, list(empty))
-        again = np.flatnonzero(np.isin(self.place, list(empty)))
-        for k, rows in enumerate(self.rows):
-            stays = ~np.isin(rows, again)
-            self.rows[k], self.parts[k] = rows[stays], self.parts[k].take(stays)
-        self.place[again] = self._places(len(again))
-        return again
-
-    def _keep(self, rows: Labels, pairs: "Pairs") -> None:
-        self.rows.append(rows)
+    def add(self, draws: Labels, pairs: Pairs) -> None:
+        self.draws.append(draws)
         self.parts.append(pairs)
+
+    def in_order(self) -> Pairs:
+        return Pairs.join(self.parts).take(np.argsort(np.concatenate(self.draws)))
+
+
+def _with_both(table: "PairTable", rng: np.random.Generator) -> Labels:
+    """Places with pairs of both kinds: noise must not change where one looks."""
+    alive = np.intersect1d(table.candidates.places, table.straddling.places)
+    place, kind = np.repeat(alive, 2), np.tile([CLEAN, NOISY], len(alive))
+    _, empty = _fill(table, place, kind, np.arange(len(place)), _Found(), rng)
+    return np.setdiff1d(alive, empty)
+
+
+def _fill(
+    table: "PairTable",
+    place: Labels,
+    kind: Labels,
+    todo: Labels,
+    found: _Found,
+    rng: np.random.Generator,
+) -> tuple[Labels, list[int]]:
+    """Find pairs for draws; return those without one, and their places, which have none."""
+    if table.selection.max_per_place is None:
+        for _ in range(TRIES):
+            if not todo.size:
+                break
+            todo = _guess(table, place, kind, todo, found, rng)
+    missed, empty = [todo[:0]], []
+    for at, what in np.unique(np.column_stack([place[todo], kind[todo]]), axis=0):
+        mine = todo[(place[todo] == at) & (kind[todo] == what)]
+        pairs = table.at(at, None if what == ANY else bool(what == NOISY))
+        if len(pairs.pre):
+            found.add(mine, pairs.take(rng.integers(len(pairs.pre), size=len(mine))))
+        else:
+            missed.append(mine)
+            empty.append(int(at))
+    return np.concatenate(missed), empty
+
+
+def _guess(
+    table: "PairTable",
+    place: Labels,
+    kind: Labels,
+    todo: Labels,
+    found: _Found,
+    rng: np.random.Generator,
+) -> Labels:
+    """Guess a pair for each draw; return the draws whose pair is refused."""
+    missed = []
+    for what in np.unique(kind[todo]):
+        mine = todo[kind[todo] == what]
+        ranges: Candidates = table.straddling if what == NOISY else table.candidates
+        at = np.searchsorted(ranges.places, place[mine])
+        pairs, hit = table.check(*ranges.pick(at, rng.random(len(mine))))
+        if what == CLEAN:
+            pairs, hit = pairs.take(~pairs.straddles), hit[~pairs.straddles]
+        elif what == NOISY:
+            pairs, hit = pairs.take(pairs.straddles), hit[pairs.straddles]
+        found.add(mine[hit], pairs)
+        missed.append(np.delete(mine, hit))
+    return np.concatenate(missed)
+
+
+def _by_pair(table: "PairTable", n: int, rng: np.random.Generator) -> Pairs:
+    """A refused pair says nothing of its place: the next guess is of another one."""
+    found, todo, kind = _Found(), np.arange(n), np.full(n, ANY)
+    totals = table.candidates.totals
+    chance, place = totals / totals.sum(), np.empty(n, dtype=np.intp)
+    if table.selection.max_per_place is None:
+        for _ in range(TRIES):
+            if not todo.size:
+                break
+            place[todo] = rng.choice(table.candidates.places, len(todo), p=chance)
+            todo = _guess(table, place, kind, todo, found, rng)
+    if todo.size:
+        pairs = table.all()
+        found.add(todo, pairs.take(rng.integers(len(pairs.pre), size=len(todo))))
+    return found.in_order()

@@ -32,13 +32,18 @@ def as_frame(pairs: SomePairs | PathOrStr) -> gpd.GeoDataFrame:
     return pairs if isinstance(pairs, gpd.GeoDataFrame) else read_pairs(pairs)
 
 
-def write_pairs(pairs: SomePairs, path: PathOrStr) -> None:
+def write_pairs(pairs: SomePairs, path: PathOrStr, *, size: int = 50_000) -> None:
     """Write pairs as GeoParquet, whole or not at all; a lazy table is written as it is made.
+
+    Args:
+        pairs: the table.
+        path: of the file.
+        size: rows that are held in memory, about.
 
     Raises:
         WriteError: the folder or the disk does not take it.
     """
-    batches = pairs.batches() if isinstance(pairs, PairTable) else iter([pairs])
+    batches = pairs.batches(size) if isinstance(pairs, PairTable) else iter([pairs])
     first = next(batches)
     schema = _schema(first)
     with atomic_path(Path(path)) as tmp, pq.ParquetWriter(tmp, schema, compression="zstd") as file:
@@ -56,7 +61,7 @@ def _schema(frame: gpd.GeoDataFrame) -> pa.Schema:
         table = table.set_column(position, field.name, table[field.name].cast(kind))
     geo = json.loads(table.schema.metadata[b"geo"])
     column = geo["columns"]["geometry"]
-    del column["bbox"]  # of this batch alone, as are the types; an empty list is any type
+    column.pop("bbox", None)  # of this batch alone, as are the types; an empty list is any type
     column["geometry_types"] = []
     return table.schema.with_metadata({"geo": json.dumps(geo)})
 
@@ -64,6 +69,7 @@ def _schema(frame: gpd.GeoDataFrame) -> pa.Schema:
 def _table(frame: gpd.GeoDataFrame) -> pa.Table:
     """A batch as GeoPandas writes it."""
     sink = pa.BufferOutputStream()
+    frame = frame if frame.geometry.name == "geometry" else frame.rename_geometry("geometry")
     frame.to_parquet(sink, index=False, write_covering_bbox=True)
     return pq.read_table(pa.BufferReader(sink.getvalue()))
 
@@ -100,10 +106,16 @@ def read_batches(path: PathOrStr, size: int = 50_000) -> Iterator[gpd.GeoDataFra
     except (OSError, pa.ArrowException) as error:
         raise InputError("pairs", str(path), f"a GeoParquet of pairs ({error})") from error
     with file:
+        missing = sorted({*NEEDED, "geometry"} - set(file.schema_arrow.names))
+        if missing:
+            allowed = f"a GeoParquet of pairs, with the columns {', '.join(missing)}"
+            raise InputError("pairs", str(path), allowed)
         for batch in file.iter_batches(size):
             table = batch.to_pandas()
+            for column in ("pre_ids", "post_ids"):
+                table[column] = [list(ids) for ids in table[column]]
             shapes = gpd.GeoSeries.from_wkb(table.pop("geometry"), crs="EPSG:4326")
-            yield gpd.GeoDataFrame(table.drop(columns="bbox"), geometry=shapes)
+            yield gpd.GeoDataFrame(table.drop(columns="bbox", errors="ignore"), geometry=shapes)
 
 
 def select_items(items: gpd.GeoDataFrame, pairs: SomePairs) -> gpd.GeoDataFrame:

@@ -42,14 +42,15 @@ def classify(shapes: Shapes, series: Labels) -> Classes:
         shapes: footprints, longitude and latitude, [N].
         series: what must not be mixed (a collection, a named place), [N].
     """
-    bounds = shapely.bounds(shapes)
-    size = np.maximum(bounds[:, 2:] - bounds[:, :2], 1e-9)
+    bounds, main = shapely.bounds(shapes), _main_bounds(shapes)
+    size = np.maximum(main[:, 2:] - main[:, :2], 1e-9)
     scale = np.exp2(np.floor(np.log2(size)))
-    cell = np.floor((bounds[:, :2] + bounds[:, 2:]) / 2 / scale)
+    # Members of a class lie within a quarter of their size, so that they share half and more.
+    cell = np.floor((main[:, :2] + main[:, 2:]) / 2 / (scale / 4))
     key = pd.DataFrame(np.column_stack([series, scale, cell]))
     label = key.groupby(list(key), sort=True).ngroup().to_numpy(np.intp)
     area = shapely.area(shapes)
-    order = np.lexsort([-area, label])
+    order = np.lexsort([*bounds.T, -area, label])
     first = np.flatnonzero(np.diff(label[order], prepend=-1))
     common = [
         reduce.reduceat(bounds[order, side], first)
@@ -58,6 +59,15 @@ def classify(shapes: Shapes, series: Labels) -> Classes:
     lead = order[first]
     smallest = np.minimum.reduceat(area[order], first)
     return Classes(label, np.column_stack(common), smallest, lead, series[lead])
+
+
+def _main_bounds(shapes: Shapes) -> NDArray[np.float64]:
+    """Bounds of each footprint, of its larger part where it crosses the antimeridian, [N, 4]."""
+    bounds: NDArray[np.float64] = shapely.bounds(shapes)
+    for wide in np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180):
+        parts = shapely.get_parts(shapes[wide])
+        bounds[wide] = shapely.bounds(parts[np.argmax(shapely.area(parts))])
+    return bounds
 
 
 def neighbours(classes: Classes, share: float) -> tuple[Labels, Labels]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rscontrast.errors import InputError, choose
 from rscontrast.stac.pairing.places import Labels
-from rscontrast.stac.pairing.rule import Times
+from rscontrast.stac.pairing.tolerance import Times
 
 WEEKS = tuple(7.0 * week for week in (0, 12, 24, 36, 48))
 LONG_AGO = 4 * 365.25
@@ -31,6 +31,8 @@ class Calendar:
     def choose(self, times: Times, place: Labels, seed: int) -> NDArray[np.bool_]:
         """Choose the latest acquisition in the window of each date of each place.
 
+        A place that lacks one of the dates is left out, as its downloaders do.
+
         Args:
             times: [N].
             place: [N].
@@ -39,15 +41,20 @@ class Calendar:
         Returns:
             which are chosen, [N].
         """
-        places, where = np.unique(place, return_inverse=True)
-        shift = np.random.default_rng(seed).uniform(0, self.shift, len(places))
-        age = (times.max() - times) / np.timedelta64(1, "D") - shift[where.ravel()]
         chosen = np.zeros(len(times), dtype=bool)
+        if not len(times):
+            return chosen
+        places, where = np.unique(place, return_inverse=True)
+        where = where.ravel()
+        whole = np.ones(len(places), dtype=bool)
+        shift = np.random.default_rng(seed).uniform(0, self.shift, len(places))
+        age = (times.max() - times) / np.timedelta64(1, "D") - shift[where]
         for back in self.back:
             inside = np.flatnonzero(np.abs(age - back) <= self.window)
-            latest = pd.Series(age[inside], index=inside).groupby(place[inside]).idxmin()
+            latest = pd.Series(age[inside], index=inside).groupby(where[inside]).idxmin()
             chosen[latest.to_numpy(np.intp)] = True
-        return chosen
+            whole &= np.isin(np.arange(len(places)), latest.index)
+        return chosen & whole[where]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Which two times make a pair: one rule, shared by the pairs table and the sampler."""
 
 from dataclasses import dataclass
+from datetime import date, datetime
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +11,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rscontrast.errors import InputError, choose
 from rscontrast.stac.conditions.area import AOI, read_aoi
+from rscontrast.stac.pairing.tolerance import Times
 
 RELATIONS = ("any", "before", "after", "straddle")
 
@@ -19,8 +21,7 @@ YEAR = 365.2425
 SEASON = 45.0
 """Two dates are of one season if their days of the year differ by at most so many days."""
 
-type Times = NDArray[np.datetime64]
-type Instant = str | pd.Timestamp
+type Instant = str | date | pd.Timestamp
 type Event = Instant | tuple[Instant, AOI]
 
 
@@ -71,10 +72,11 @@ class PairRule:
             return None
         when = self.event[0] if isinstance(self.event, tuple) else self.event
         try:
-            time = pd.Timestamp(when)
+            # What pandas reads besides, "now" or 10:00, is another time tomorrow.
+            time = pd.Timestamp(datetime.fromisoformat(when) if isinstance(when, str) else when)
         except (ValueError, TypeError) as error:
             raise InputError("event", when, "an ISO date or instant") from error
-        if pd.isna(time):
+        if isinstance(when, int | float) or pd.isna(time):
             raise InputError("event", when, "an ISO date or instant")
         naive = time if time.tzinfo is None else time.tz_convert("UTC").tz_localize(None)
         event: np.datetime64 = naive.to_datetime64()

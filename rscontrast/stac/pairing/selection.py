@@ -48,6 +48,7 @@ class Selection:
         _between("noisy_share", self.noisy_share, 1, "a share from 0 to 1")
         if self.max_per_place is not None:
             whole("max_per_place", self.max_per_place)
+        whole("seed", self.seed, least=0)
         if self.noisy_share is not None and self.rule.event is None:
             raise InputError("event", None, "a date, since noisy_share asks for pairs around it")
         if self.noisy_share is not None and self.rule.relation != "any":
@@ -91,30 +92,33 @@ class Selection:
             keep &= (platform[pre] == platform[post]) & (platform[pre] != "")
         return keep
 
-    def ground(self, pre: Shapes, post: Shapes) -> tuple[Shapes, NDArray[np.float64]]:
-        """Common ground of footprints, and its share of the smaller one, [n]."""
-        common = shapely.intersection(pre, post)
-        least = np.minimum(shapely.area(pre), shapely.area(post))
-        with np.errstate(invalid="ignore"):  # footprints without an area share NaN: not enough
-            return common, shapely.area(common) / least
-
     def enough(self, share: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether the shares of the smaller footprints suffice."""
         if self.min_overlap is None:
             return np.ones(len(share), dtype=bool)
-        return (share >= self.min_overlap) & (share > 0)
+        # Identical footprints share all but the last digit of themselves.
+        return (share >= self.min_overlap * (1 - 1e-9)) & (share > 0)
+
+
+def common_ground(pre: Shapes, post: Shapes) -> tuple[Shapes, NDArray[np.float64]]:
+    """Common ground of footprints, and its share of the smaller one, [n]."""
+    common = shapely.intersection(pre, post)
+    least = np.minimum(shapely.area(pre), shapely.area(post))
+    with np.errstate(invalid="ignore"):  # footprints without an area share NaN: not enough
+        return common, shapely.area(common) / least
 
 
 def _known(
     acquired: gpd.GeoDataFrame, column: str, argument: str, value: float
 ) -> NDArray[np.float64]:
     known: NDArray[np.float64] = acquired[column].to_numpy()
-    if np.isnan(known).any():
-        name = acquired["ids"][np.isnan(known)].iloc[0][0]
+    lost = np.isnan(known)
+    if lost.any():
+        what = "cloud cover" if column == "cloud" else "cloud cover or missing data"
         allowed = (
-            f"None, since {np.isnan(known).sum()} acquisitions, {name} first, do not tell their"
-            f" {'eo:cloud_cover' if column == 'cloud' else 'missing data or clouds'}; or leave"
-            " those out"
+            f"items that all tell their {what}, such as eo:cloud_cover: {lost.sum()} acquisitions"
+            f" ({acquired['ids'][lost].iloc[0][0]}, ...) do not; leave those out, by search's"
+            " filter 'eo:cloud_cover IS NOT NULL' say"
         )
         raise InputError(argument, value, allowed)
     return known

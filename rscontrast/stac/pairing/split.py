@@ -1,4 +1,4 @@
-"""Train, validation and test by place: ground of one is never in another."""
+"""Train, validation and test by place, so that ground of one is not in another."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,8 +29,9 @@ def split_by_place(
     """Give each item a split, by the block of a grid in which its place lies.
 
     Items of a place (footprints that share half of the smaller one) stay together. Where items
-    of two splits share ground, those of the earlier split are left out, so that test data were
-    never seen: that costs little if blocks are several scenes wide.
+    of two splits share more than a hundredth of the smaller footprint, those of the earlier split
+    are left out, so that test data were never seen: that costs little if blocks are several
+    scenes wide.
 
     Args:
         items: as :func:`rscontrast.stac.search` returns them.

@@ -1,66 +1,32 @@
 """The lazy table of pairs: counted, drawn, streamed, or made whole where it fits."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import cached_property
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
-from numpy.typing import NDArray
 
 from rscontrast.errors import EmptySearchError, InputError, choose, whole
-from rscontrast.stac.pairing.acquisitions import Labels, codes
+from rscontrast.stac.pairing.acquisitions import codes
 from rscontrast.stac.pairing.candidates import Candidates, find_candidates, lay_out
 from rscontrast.stac.pairing.draw import draw
-from rscontrast.stac.pairing.rule import season_days
-from rscontrast.stac.pairing.selection import Selection
-
-COLUMNS = (
-    "pre_ids", "post_ids", "pre_datetime", "post_datetime", "gap_days", "season_days",
-    "pre_cloud", "post_cloud", "pre_valid", "post_valid", "overlap", "orbit_difference",
-    "sun_difference", "straddles_event", "place", "collection", "geometry",
-)  # fmt: skip
+from rscontrast.stac.pairing.places import Labels
+from rscontrast.stac.pairing.rows import Pairs, pair_rows
+from rscontrast.stac.pairing.selection import Selection, common_ground
 
 MOST = 5_000_000
 """Pairs that :meth:`PairTable.frame` makes at once, at most."""
-
 
 PART = 200_000
 """Pairs that are checked at once, about."""
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Some pairs as rows of the acquisitions."""
-
-    pre: Labels
-    """[n]."""
-    post: Labels
-    """[n]."""
-    common: NDArray[np.object_]
-    """Common ground, [n]."""
-    overlap: NDArray[np.float64]
-    """Its share of the smaller footprint, [n]."""
-    straddles: NDArray[np.bool_]
-    """Whether the event lies between, [n]."""
-
-    def take(self, rows: NDArray[np.bool_] | Labels) -> "Pairs":
-        """Some of them."""
-        return Pairs(*(column[rows] for column in vars(self).values()))
-
-    @staticmethod
-    def join(parts: "list[Pairs]") -> "Pairs":
-        """Put them one behind the other."""
-        columns = zip(*(vars(part).values() for part in parts), strict=True)
-        return Pairs(*(np.concatenate(column) for column in columns))
-
-
 class PairTable:
     """Temporal pairs under rules, made when they are asked for.
 
-    The columns are those of :data:`COLUMNS`: ids of the items of both dates (lists), the dates
+    The columns of the frames that it gives: ids of the items of both dates (lists), the dates
     (UTC without a zone), ``gap_days``, ``season_days`` (0-182.6), clouds (percent) and usable
     shares (0-1) of both, ``overlap`` (share of the smaller footprint), ``orbit_difference``
     (relative orbit of post minus pre), ``sun_difference`` (angle between the two directions of
@@ -86,21 +52,28 @@ class PairTable:
         series = codes(*(acquired[name].to_numpy(object) for name in ("collection", "name")))
         layout = lay_out(acquired, series, selection.min_overlap or 0, named=named)
         layout = layout.keep(selection.usable(acquired.iloc[layout.order]))
-        self.usable = len(layout.order)
+        usable = len(layout.order)
         if selection.calendar is not None:
-            chosen = selection.calendar.choose(layout.times, layout.place, selection.seed)
-            layout = layout.keep(chosen)
+            layout = layout.keep(
+                selection.calendar.choose(layout.times, layout.place, selection.seed)
+            )
         self.acquired = acquired.iloc[layout.order].reset_index(drop=True)
         """The acquisitions that may be in a pair, by place."""
         self._layout, self._shapes = layout, self.acquired.geometry.to_numpy()
-        self._all = self.candidates(selection.rule.relation)
+        self._pools: dict[int, Pairs] = {}
+        self.candidates = self._find(selection.rule.relation)
+        """Ranges of pairs that the dates allow."""
         if not self._any():
-            raise EmptySearchError(self._nothing(len(acquired)))
+            raise EmptySearchError(self._nothing(len(acquired), usable))
 
-    def candidates(self, relation: str) -> Candidates:
-        """Ranges of pairs of a relation to the event: "any", "straddle", ..."""
-        rule = replace(self.selection.rule, relation=relation)
-        return find_candidates(self._layout, rule, same_image=self.selection.same_image)
+    @cached_property
+    def straddling(self) -> Candidates:
+        """Ranges of the pairs that straddle the event."""
+        return self._find("straddle")
+
+    def _find(self, relation: str) -> Candidates:
+        same = self.selection.same_image
+        return find_candidates(self._layout, self.selection.rule, relation, same_image=same)
 
     def check(self, pre: Labels, post: Labels) -> tuple[Pairs, Labels]:
         """Keep the pairs that all rules allow.
@@ -114,7 +87,7 @@ class PairTable:
         """
         rows = np.flatnonzero(self.selection.pairs(self.acquired, pre, post))
         pre, post = pre[rows], post[rows]
-        common, share = self.selection.ground(self._shapes[pre], self._shapes[post])
+        common, share = common_ground(self._shapes[pre], self._shapes[post])
         times = self.acquired["datetime"].to_numpy()
         rule = self.selection.rule
         near = np.ones(len(pre), dtype=bool)
@@ -126,45 +99,72 @@ class PairTable:
 
     def listed(self, place: int | None = None, at_most: int = PART) -> Iterator[Pairs]:
         """All pairs of a place (a position among those with any) or of all, by place and time."""
+        for pre, post in self.candidates.expand(at_most, place):
+            yield self._in_order(self.check(pre, post)[0])
+
+    def _in_order(self, pairs: Pairs) -> Pairs:
         times = self.acquired["datetime"].to_numpy()
-        for pre, post in self._all.expand(at_most, place):
-            pairs, _ = self.check(pre, post)
-            keys = (times[pairs.post], times[pairs.pre], self._layout.place[pairs.pre])
-            yield pairs.take(np.lexsort(keys))
+        keys = (pairs.post, times[pairs.post], pairs.pre, times[pairs.pre])
+        return pairs.take(np.lexsort((*keys, self._layout.place[pairs.pre])))
 
     def kept(self, at_most: int = PART) -> Iterator[Pairs]:
         """The pairs that ``noisy_share`` and ``max_per_place`` leave, in parts."""
         if self.selection.noisy_share is None and self.selection.max_per_place is None:
             yield from self.listed(at_most=at_most)
             return
-        for place in range(len(self._all.places)):
-            yield self._share(self.pool(place), place)
+        for place in range(len(self.candidates.places)):
+            yield self._share(place)
 
-    def _share(self, pairs: Pairs, place: int) -> Pairs:
+    def _share(self, place: int) -> Pairs:
         """Of as many pairs of either kind, those that make the share."""
-        if self.selection.noisy_share is None:
-            return pairs
-        noisy, clean = np.flatnonzero(pairs.straddles), np.flatnonzero(~pairs.straddles)
-        # The odd pair of a place is noisy by chance, so that the share holds over all places.
-        many = int(len(noisy) * self.selection.noisy_share + self._rng(place, 1).random())
-        return pairs.take(np.sort(np.concatenate([noisy[:many], clean[many:]])))
+        pairs = self._pool(place)
+        if self.selection.noisy_share is not None:
+            count = len(pairs.pre) // 2
+            # The odd pair of a place is noisy by chance, so that the share holds over all places.
+            many = int(count * self.selection.noisy_share + self._rng(place, 1).random())
+            pairs = pairs.take(np.r_[:many, count + many : 2 * count])
+        return self._in_order(pairs)
 
-    def pool(self, place: int) -> Pairs:
-        """What may be drawn at a place: with ``noisy_share``, as many pairs of either kind."""
-        pairs = Pairs.join(list(self.listed(place)))
-        most, rng = self.selection.max_per_place or len(pairs.pre), self._rng(place, 0)
+    def _pool(self, place: int) -> Pairs:
+        """Some pairs of a place in a random order; for noise, first those that straddle."""
+        if place in self._pools:
+            return self._pools[place]
+        most = self.selection.max_per_place
+        pool = self._some(place, np.inf if most is None else most)
+        if most is not None:
+            self._pools[place] = pool
+        return pool
+
+    def _some(self, place: int, most: float) -> Pairs:
+        """Check pairs of a place in a random order until there are enough of each kind."""
+        pre, post = map(np.concatenate, zip(*self.candidates.expand(PART, place), strict=True))
+        order, size = self._rng(place, 0).permutation(len(pre)), 256
+        found = self.check(pre[:0], post[:0])[0]
+        rows = self._kinds(found)
+        while len(order) and min(map(len, rows)) < most:
+            now, order, size = order[:size], order[size:], 4 * size
+            found = Pairs.join([found, self.check(pre[now], post[now])[0]])
+            rows = self._kinds(found)
+        least = int(min(most, *map(len, rows)))
+        return found.take(np.concatenate([row[:least] for row in rows]))
+
+    def _kinds(self, pairs: Pairs) -> list[Labels]:
+        """Which pairs are noisy and which are clean; all of one kind where noise is no matter."""
         if self.selection.noisy_share is None:
-            return pairs.take(_some(rng, np.arange(len(pairs.pre)), most))
-        kinds = np.flatnonzero(pairs.straddles), np.flatnonzero(~pairs.straddles)
-        most = min(most, *map(len, kinds))
-        return pairs.take(np.concatenate([_some(rng, kind, most) for kind in kinds]))
+            return [np.arange(len(pairs.pre))]
+        return [np.flatnonzero(pairs.straddles), np.flatnonzero(~pairs.straddles)]
 
     def _rng(self, place: int, stream: int) -> np.random.Generator:
-        return np.random.default_rng([self.selection.seed, int(self._all.places[place]), stream])
+        number = int(self.candidates.places[place])
+        return np.random.default_rng([self.selection.seed, number, stream])
 
-    def at(self, place: int) -> Pairs:
-        """What may be drawn at a place, by its number."""
-        return self.pool(int(np.searchsorted(self._all.places, place)))
+    def at(self, place: int, straddling: bool | None = None) -> Pairs:
+        """What may be drawn at a place, by its number; of one kind, or of any (None)."""
+        position = int(np.searchsorted(self.candidates.places, place))
+        if self.selection.max_per_place is not None:
+            return self._share(position)
+        pairs = Pairs.join(list(self.listed(position)))
+        return pairs if straddling is None else pairs.take(pairs.straddles == straddling)
 
     def all(self) -> Pairs:
         """Every pair of every place."""
@@ -185,23 +185,31 @@ class PairTable:
         if parts:
             yield self.rows(Pairs.join(parts))
 
-    def frame(self) -> gpd.GeoDataFrame:
+    def frame(self, most: int = MOST) -> gpd.GeoDataFrame:
         """Make all pairs at once.
 
+        Args:
+            most: refuse more than so many.
+
         Raises:
-            InputError: they are more than five million.
+            InputError: they are more.
         """
         batches, count = [], 0
         for batch in self.batches():
             batches.append(batch)
             count += len(batch)
-            if count > MOST:
-                allowed = f"at most {MOST:,} at once: use sample(n), batches() or max_per_place"
+            if count > most:
+                allowed = f"at most {most:,} at once: use sample(n), batches() or max_per_place"
                 raise InputError("pairs", f"{count:,} and more", allowed)
         return pd.concat(batches, ignore_index=True)
 
     def sample(self, n: int, *, seed: int | None = None, by: str = "place") -> gpd.GeoDataFrame:
         """Draw pairs, with replacement.
+
+        With ``max_per_place`` they are drawn from the pairs that :meth:`frame` makes. With
+        ``noisy_share`` alone they are drawn from all pairs of either kind, of which ``frame``
+        keeps as many of each; the share of the draws is exact, and the places drawn are the same
+        whatever the share.
 
         Args:
             n: how many.
@@ -210,11 +218,12 @@ class PairTable:
                 every pair does.
 
         Raises:
-            InputError: ``n`` below 1, or an unknown ``by``.
+            InputError: ``n`` below 1, an unknown ``by``, or "pair" with ``noisy_share``.
         """
-        choose("by", by, ("place", "pair"))
-        rng = np.random.default_rng(self.selection.seed if seed is None else seed)
-        return self.rows(draw(self, whole("n", n), rng, by=by))
+        if choose("by", by, ("place", "pair")) == "pair" and self.selection.noisy_share is not None:
+            raise InputError("by", by, "'place' with noisy_share, which mixes pairs place by place")
+        seed = whole("seed", self.selection.seed if seed is None else seed, least=0)
+        return self.rows(draw(self, whole("n", n), np.random.default_rng(seed), by=by))
 
     def __len__(self) -> int:
         """Number of pairs; each is checked, so that it takes as long as making them."""
@@ -227,70 +236,35 @@ class PairTable:
     @property
     def bound(self) -> int:
         """Most pairs that there can be: those that the dates allow. Costs nothing."""
-        return int(self._all.totals.sum())
+        return int(self.candidates.totals.sum())
 
     def rows(self, pairs: Pairs) -> gpd.GeoDataFrame:
         """Make the columns of some pairs."""
-        pre, post = (self.acquired.iloc[rows] for rows in (pairs.pre, pairs.post))
-        start, end = (side["datetime"].to_numpy() for side in (pre, post))
-        gap = (end - start) / np.timedelta64(1, "D")
-        place = pre["name"].to_numpy() if self.named else self._layout.place[pairs.pre]
-        return gpd.GeoDataFrame(
-            {
-                "pre_ids": pre["ids"].to_numpy(),
-                "post_ids": post["ids"].to_numpy(),
-                "pre_datetime": start,
-                "post_datetime": end,
-                "gap_days": gap,
-                "season_days": season_days(gap),
-                "pre_cloud": pre["cloud"].to_numpy(),
-                "post_cloud": post["cloud"].to_numpy(),
-                "pre_valid": pre["valid"].to_numpy(),
-                "post_valid": post["valid"].to_numpy(),
-                "overlap": pairs.overlap,
-                "orbit_difference": post["orbit"].to_numpy() - pre["orbit"].to_numpy(),
-                "sun_difference": _sun_difference(pre, post),
-                "straddles_event": pairs.straddles,
-                "place": place,
-                "collection": pre["collection"].to_numpy(),
-            },
-            geometry=pairs.common,
-            crs=self.acquired.crs,
-        )
+        names, numbers = self.acquired["name"].to_numpy(), self._layout.place
+        return pair_rows(self.acquired, pairs, (names if self.named else numbers)[pairs.pre])
 
     def _any(self) -> bool:
         """Whether there is a pair; with ``noisy_share``, of both kinds at one place."""
         if self.selection.noisy_share is None:
             return any(len(pairs.pre) for pairs in self.listed(at_most=4096))
-        return any(len(self.pool(place).pre) for place in range(len(self._all.places)))
+        return any(len(self._some(place, 1).pre) for place in range(len(self.candidates.places)))
 
-    def _nothing(self, acquisitions: int) -> str:
+    def _nothing(self, acquisitions: int, usable: int) -> str:
         """Say what each rule left."""
-        counts = [f"{self.usable} of {acquisitions} acquisitions are clear enough"]
-        dated = len(self.acquired)
-        if self.selection.calendar is not None:
-            counts.append(f"{dated} of these lie near the dates of the calendar")
+        rules = self.selection
+        counts = [f"{usable} of {acquisitions} acquisitions are clear enough"]
+        if rules.calendar is not None:
+            counts.append(f"{len(self.acquired)} of these lie near the dates of the calendar")
         counts.append(f"{self.bound} pairs of these keep the gap and the relation to the event")
         kept = sum(
-            int(self.selection.pairs(self.acquired, pre, post).sum())
-            for pre, post in self._all.expand(PART)
+            int(rules.pairs(self.acquired, pre, post).sum())
+            for pre, post in self.candidates.expand(PART)
         )
         counts.append(f"{kept} of these the season, orbit and platform")
-        if self.selection.min_overlap is not None:
-            counts.append(f"none of these overlaps by {self.selection.min_overlap:g}")
+        if rules.noisy_share is not None:
+            counts.append("no place has both pairs that straddle the event and pairs that do not")
+        elif rules.rule.relation != "any" and rules.rule.event_area is not None:
+            counts.append("none of these shares enough ground and touches the event's area")
+        elif rules.min_overlap is not None:
+            counts.append(f"none of these overlaps by {rules.min_overlap:g}")
         return f"no pair: {', '.join(counts)}"
-
-
-def _some(rng: np.random.Generator, rows: Labels, most: int) -> Labels:
-    """At most so many of the rows, in their order."""
-    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
-
-
-def _sun_difference(pre: gpd.GeoDataFrame, post: gpd.GeoDataFrame) -> NDArray[np.float64]:
-    """Angle between the directions of the sun, degrees."""
-    height = [np.radians(side["sun_elevation"].to_numpy()) for side in (pre, post)]
-    turn = np.radians(post["sun_azimuth"].to_numpy() - pre["sun_azimuth"].to_numpy())
-    sines = np.sin(height[0]) * np.sin(height[1])
-    cosine = sines + np.cos(height[0]) * np.cos(height[1]) * np.cos(turn)
-    angle: NDArray[np.float64] = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    return angle

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from rscontrast.errors import InputError
 
-DAY = ("day", "D", "1D")
-"""Texts that mean the calendar day; "24h" is a length of time."""
+DAY = ("day", "d", "1d", "1 day")
+"""Texts, in any case, that mean the calendar day; "24h" is a length of time."""
 
 type Times = NDArray[np.datetime64]
 
@@ -28,14 +28,14 @@ class Tolerance:
         """Read a tolerance.
 
         Args:
-            value: "day" (or "1D") for the same UTC day; else a length of time ("1h", "0s").
+            value: "day" (or "1D", "1 day") for the same UTC day; else a length ("1h", "0s").
 
         Raises:
             InputError: it is neither.
         """
         if isinstance(value, Tolerance):
             return value
-        if isinstance(value, str) and value in DAY:
+        if isinstance(value, str) and value.lower() in DAY:
             return cls(np.timedelta64(1, "D"), by_day=True)
         return cls(time_delta("tolerance", value).to_timedelta64())
 
@@ -81,7 +81,7 @@ def time_delta(argument: str, value: str | pd.Timedelta) -> pd.Timedelta:
     Raises:
         InputError: it is no time, or below zero.
     """
-    allowed = "a time such as '1h' or '1D'"
+    allowed = "a length of time such as '1h' or '90min'"
     try:
         delta = pd.Timedelta(value)
     except (ValueError, TypeError) as error:
