@@ -36,101 +36,88 @@ def draw(table: "PairTable", n: int, rng: np.random.Generator, *, by: str = "pla
         kind[: int(n * table.selection.noisy_share + rng.random())] = NOISY
         rng.shuffle(kind)
         alive = _with_both(table, rng)
-    found = _Found()
-    todo, place = np.arange(n), rng.choice(alive, n)
+    draws = _Draws(table, rng.choice(alive, n), kind, rng)
+    todo = np.arange(n)
     while todo.size:
-        missed, empty = _fill(table, place, kind, todo, found, rng)
+        todo, empty = draws.find(todo)
         alive = np.setdiff1d(alive, empty)
-        todo = missed
-        place[todo] = rng.choice(alive, len(todo))
-    return found.in_order()
-
-
-class _Found:
-    """Pairs of some draws."""
-
-    def __init__(self) -> None:
-        self.draws: list[Labels] = []
-        self.parts: list[Pairs] = []
-
-    def add(self, draws: Labels, pairs: Pairs) -> None:
-        self.draws.append(draws)
-        self.parts.append(pairs)
-
-    def in_order(self) -> Pairs:
-        return Pairs.join(self.parts).take(np.argsort(np.concatenate(self.draws)))
+        draws.place[todo] = rng.choice(alive, len(todo))
+    return draws.pairs()
 
 
 def _with_both(table: "PairTable", rng: np.random.Generator) -> Labels:
     """Places with pairs of both kinds: noise must not change where one looks."""
     alive = np.intersect1d(table.candidates.places, table.straddling.places)
-    place, kind = np.repeat(alive, 2), np.tile([CLEAN, NOISY], len(alive))
-    _, empty = _fill(table, place, kind, np.arange(len(place)), _Found(), rng)
+    draws = _Draws(table, np.repeat(alive, 2), np.tile([CLEAN, NOISY], len(alive)), rng)
+    _, empty = draws.find(np.arange(len(draws.place)))
     return np.setdiff1d(alive, empty)
-
-
-def _fill(
-    table: "PairTable",
-    place: Labels,
-    kind: Labels,
-    todo: Labels,
-    found: _Found,
-    rng: np.random.Generator,
-) -> tuple[Labels, list[int]]:
-    """Find pairs for draws; return those without one, and their places, which have none."""
-    if table.selection.max_per_place is None:
-        for _ in range(TRIES):
-            if not todo.size:
-                break
-            todo = _guess(table, place, kind, todo, found, rng)
-    missed, empty = [todo[:0]], []
-    for at, what in np.unique(np.column_stack([place[todo], kind[todo]]), axis=0):
-        mine = todo[(place[todo] == at) & (kind[todo] == what)]
-        pairs = table.at(at, None if what == ANY else bool(what == NOISY))
-        if len(pairs.pre):
-            found.add(mine, pairs.take(rng.integers(len(pairs.pre), size=len(mine))))
-        else:
-            missed.append(mine)
-            empty.append(int(at))
-    return np.concatenate(missed), empty
-
-
-def _guess(
-    table: "PairTable",
-    place: Labels,
-    kind: Labels,
-    todo: Labels,
-    found: _Found,
-    rng: np.random.Generator,
-) -> Labels:
-    """Guess a pair for each draw; return the draws whose pair is refused."""
-    missed = []
-    for what in np.unique(kind[todo]):
-        mine = todo[kind[todo] == what]
-        ranges: Candidates = table.straddling if what == NOISY else table.candidates
-        at = np.searchsorted(ranges.places, place[mine])
-        pairs, hit = table.check(*ranges.pick(at, rng.random(len(mine))))
-        if what == CLEAN:
-            pairs, hit = pairs.take(~pairs.straddles), hit[~pairs.straddles]
-        elif what == NOISY:
-            pairs, hit = pairs.take(pairs.straddles), hit[pairs.straddles]
-        found.add(mine[hit], pairs)
-        missed.append(np.delete(mine, hit))
-    return np.concatenate(missed)
 
 
 def _by_pair(table: "PairTable", n: int, rng: np.random.Generator) -> Pairs:
     """A refused pair says nothing of its place: the next guess is of another one."""
-    found, todo, kind = _Found(), np.arange(n), np.full(n, ANY)
-    totals = table.candidates.totals
-    chance, place = totals / totals.sum(), np.empty(n, dtype=np.intp)
+    draws = _Draws(table, np.empty(n, dtype=np.intp), np.full(n, ANY), rng)
+    totals, todo = table.candidates.totals, np.arange(n)
     if table.selection.max_per_place is None:
         for _ in range(TRIES):
             if not todo.size:
                 break
-            place[todo] = rng.choice(table.candidates.places, len(todo), p=chance)
-            todo = _guess(table, place, kind, todo, found, rng)
+            chosen = rng.choice(table.candidates.places, len(todo), p=totals / totals.sum())
+            draws.place[todo] = chosen
+            todo = draws.guess(todo)
     if todo.size:
         pairs = table.all()
-        found.add(todo, pairs.take(rng.integers(len(pairs.pre), size=len(todo))))
-    return found.in_order()
+        draws.add(todo, pairs.take(rng.integers(len(pairs.pre), size=len(todo))))
+    return draws.pairs()
+
+
+class _Draws:
+    """Draws with a place and a kind each, and the pairs that were found for them."""
+
+    def __init__(
+        self, table: "PairTable", place: Labels, kind: Labels, rng: np.random.Generator
+    ) -> None:
+        self.table, self.place, self.kind, self.rng = table, place, kind, rng
+        self._rows: list[Labels] = []
+        self._parts: list[Pairs] = []
+
+    def add(self, rows: Labels, pairs: Pairs) -> None:
+        self._rows.append(rows)
+        self._parts.append(pairs)
+
+    def pairs(self) -> Pairs:
+        """What was found, in the order of the draws."""
+        return Pairs.join(self._parts).take(np.argsort(np.concatenate(self._rows)))
+
+    def find(self, todo: Labels) -> tuple[Labels, list[int]]:
+        """Find pairs for draws; return those without one, and their places, which have none."""
+        if self.table.selection.max_per_place is None:
+            for _ in range(TRIES):
+                if not todo.size:
+                    break
+                todo = self.guess(todo)
+        missed, empty = [todo[:0]], []
+        wanted = np.column_stack([self.place[todo], self.kind[todo]])
+        for place, kind in np.unique(wanted, axis=0):
+            mine = todo[(wanted == (place, kind)).all(axis=1)]
+            pairs = self.table.at(place, None if kind == ANY else bool(kind == NOISY))
+            if len(pairs.pre):
+                self.add(mine, pairs.take(self.rng.integers(len(pairs.pre), size=len(mine))))
+            else:
+                missed.append(mine)
+                empty.append(int(place))
+        return np.concatenate(missed), empty
+
+    def guess(self, todo: Labels) -> Labels:
+        """Guess a pair for each draw; return the draws whose pair is refused."""
+        missed = []
+        for kind in np.unique(self.kind[todo]):
+            mine = todo[self.kind[todo] == kind]
+            ranges: Candidates = self.table.straddling if kind == NOISY else self.table.candidates
+            at = np.searchsorted(ranges.places, self.place[mine])
+            pairs, hit = self.table.check(*ranges.pick(at, self.rng.random(len(mine))))
+            if kind != ANY:
+                right = pairs.straddles == (kind == NOISY)
+                pairs, hit = pairs.take(right), hit[right]
+            self.add(mine[hit], pairs)
+            missed.append(np.delete(mine, hit))
+        return np.concatenate(missed)
