@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rscontrast.stac.pairing.places import Labels, classify, group, neighbours
+from rscontrast.stac.pairing.places import SHARE, Labels, classify, group, neighbours
 from rscontrast.stac.pairing.rule import PairRule
 from rscontrast.stac.pairing.tolerance import Times
 
@@ -64,11 +64,12 @@ def lay_out(acquired: gpd.GeoDataFrame, series: Labels, share: float, *, named: 
         classes = classify(shapes, series)
         # Places are numbered by their first date; classes anew, so that those of a place follow
         # each other.
-        place = pd.factorize(group(classes, shapes)[classes.label])[0]
+        near = neighbours(classes, min(share, SHARE))
+        place = pd.factorize(group(classes, shapes, near)[classes.label])[0]
         rank = np.empty(len(classes.lead), dtype=np.intp)
         rank[np.argsort(place[classes.lead], kind="stable")] = np.arange(len(rank))
         kind = rank[classes.label]
-        a, b = (rank[side] for side in neighbours(classes, share))
+        a, b = (rank[side] for side in near)
         by_class = np.lexsort([b, a])
         a, b = a[by_class], b[by_class]
     order = np.lexsort([times, kind])

@@ -82,16 +82,17 @@ def neighbours(classes: Classes, share: float) -> tuple[Labels, Labels]:
     """
     boxes = shapely.box(*classes.bounds.T)
     a, b = shapely.STRtree(boxes).query(boxes)
-    common = shapely.area(shapely.intersection(boxes[a], boxes[b]))
+    one, two = classes.bounds[a], classes.bounds[b]
+    sides = np.minimum(one[:, 2:], two[:, 2:]) - np.maximum(one[:, :2], two[:, :2])
     least = np.minimum(classes.area[a], classes.area[b])
-    may = (classes.series[a] == classes.series[b]) & (common >= share * least * (1 - 1e-9))
+    may = (classes.series[a] == classes.series[b]) & (sides.prod(axis=1) >= share * least * 0.999)
     may |= a == b
     a, b = a[may], b[may]
     order = np.lexsort([b, a])
     return a[order], b[order]
 
 
-def group(classes: Classes, shapes: Shapes) -> Labels:
+def group(classes: Classes, shapes: Shapes, near: tuple[Labels, Labels]) -> Labels:
     """Join classes at one place: those that share half of the smaller footprint with a leader.
 
     The class with the most footprints leads first, so that places do not grow along chains of
@@ -100,22 +101,22 @@ def group(classes: Classes, shapes: Shapes) -> Labels:
     Args:
         classes: of :func:`classify`.
         shapes: the footprints that were classified.
+        near: of :func:`neighbours`, for a share of at most :data:`SHARE`.
 
     Returns:
         place of each class, [K], numbered in the order of the classes.
     """
-    a, b = neighbours(classes, SHARE)
+    a, b = near
     lead = shapes[classes.lead]
     area = shapely.area(lead)
-    least = np.minimum(area[a], area[b])
-    same = shapely.area(shapely.intersection(lead[a], lead[b])) >= SHARE * least
-    a, b = a[same], b[same]
     starts = np.searchsorted(a, np.arange(len(lead) + 1))
     place = np.full(len(lead), -1, dtype=np.intp)
     members = np.bincount(classes.label, minlength=len(lead))
     for leader in np.argsort(-members, kind="stable"):
         if place[leader] < 0:
-            near = b[starts[leader] : starts[leader + 1]]
-            place[near[place[near] < 0]] = leader
+            free = b[starts[leader] : starts[leader + 1]]
+            free = free[place[free] < 0]
+            common = shapely.area(shapely.intersection(lead[leader], lead[free]))
+            place[free[common >= SHARE * np.minimum(area[leader], area[free])]] = leader
             place[leader] = leader
     return np.unique(place, return_inverse=True)[1].astype(np.intp)

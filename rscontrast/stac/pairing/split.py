@@ -8,7 +8,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rscontrast.errors import InputError, positive
-from rscontrast.stac.pairing.places import Classes, Labels, classify, group, neighbours
+from rscontrast.stac.pairing.places import SHARE, Classes, Labels, classify, group, neighbours
 
 NAMES = ("train", "val", "test")
 BORDER = "border"
@@ -50,7 +50,7 @@ def split_by_place(
     positive("block", block)
     shapes = items.geometry.to_numpy()
     classes = classify(shapes, np.zeros(len(shapes), dtype=np.intp))
-    place = group(classes, shapes)
+    place = group(classes, shapes, neighbours(classes, SHARE))
     dealt = _deal(shapes[classes.lead], place, shares, block, seed)
     split = _clear(classes, shapes, dealt)[classes.label]
     names = np.array([*shares, BORDER], dtype=object)
