@@ -62,16 +62,14 @@ def lay_out(acquired: gpd.GeoDataFrame, series: Labels, share: float, *, named: 
         a = b = np.unique(kind)
     else:
         classes = classify(shapes, series)
-        # Places are numbered by their first date; classes anew, so that those of a place follow
-        # each other.
         near = neighbours(classes, min(share, SHARE))
+        # Places are numbered by their first date.
         place = pd.factorize(group(classes, shapes, near)[classes.label])[0]
-        rank = np.empty(len(classes.lead), dtype=np.intp)
-        rank[np.argsort(place[classes.lead], kind="stable")] = np.arange(len(rank))
-        kind = rank[classes.label]
-        a, b = (rank[side] for side in near)
-        by_class = np.lexsort([b, a])
-        a, b = a[by_class], b[by_class]
+        # Classes of one place and size count as one here: fewer ranges hold the same pairs.
+        key = np.column_stack([place[classes.lead], classes.scale])
+        merged = np.unique(key, axis=0, return_inverse=True)[1].ravel()
+        kind = merged[classes.label]
+        a, b = np.unique(merged[np.column_stack(near)], axis=0).T
     order = np.lexsort([times, kind])
     ranks, rank_of = np.unique(times, return_inverse=True)
     key = kind[order] * (len(ranks) + 1) + rank_of.ravel()[order]

@@ -29,6 +29,8 @@ class Classes:
     """Common bounds of the footprints of each class, degrees, [K, 4]."""
     area: NDArray[np.float64]
     """Area of the smallest footprint of each class, square degrees, [K]."""
+    scale: NDArray[np.float64]
+    """Width and height of each class, rounded down to powers of 2, degrees, [K, 2]."""
     lead: Labels
     """The largest footprint of each class, [K]."""
     series: Labels
@@ -58,7 +60,7 @@ def classify(shapes: Shapes, series: Labels) -> Classes:
     ]
     lead = order[first]
     smallest = np.minimum.reduceat(area[order], first)
-    return Classes(label, np.column_stack(common), smallest, lead, series[lead])
+    return Classes(label, np.column_stack(common), smallest, scale[lead], lead, series[lead])
 
 
 def _main_bounds(shapes: Shapes) -> NDArray[np.float64]:
