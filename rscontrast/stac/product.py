@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rscontrast.errors import BandError
+from rscontrast.errors import BandError, InputError
 from rscontrast.stac.signing import Signer
 from rscontrast.stac.source import Asset, BandSource, MaskRule, MaskSource, bands_of
+from rscontrast.stac.sources.http import Policy
 
 type Row = Mapping[str, Any]
 
@@ -26,12 +27,16 @@ class OffsetRule:
 
     def __call__(self, row: Row) -> float | None:
         """Offset of an item; None where it does not tell its version."""
-        if self.applied and _given(row.get(self.applied)) and bool(row[self.applied]):
+        if self.applied and str(row.get(self.applied)).lower() == "true":
             return 0.0
         version = row.get(self.version)
         if not _given(version):
             return None
-        return self.offset if str(version) >= self.since else 0.0
+        try:
+            return self.offset if float(str(version)) >= float(self.since) else 0.0
+        except ValueError as error:
+            allowed = f"a version such as {self.since}"
+            raise InputError(f"{self.version} of item {row['id']}", version, allowed) from error
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,10 @@ class Provider:
     """URL of the API or the catalog."""
     signer: Signer | None = None
     """Who signs the links of the assets, when they are read."""
+    headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Sent with every request of a search: a key, say."""
+    policy: Policy = field(default_factory=Policy)
+    """How long a search waits for an answer, and how often it asks again."""
     products: tuple[Product, ...] = (Product(),)
     """What to know of the collections."""
     place: tuple[tuple[str, ...], ...] = ()

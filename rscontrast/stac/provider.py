@@ -3,6 +3,7 @@
 import importlib
 
 from rscontrast.errors import InputError, choose
+from rscontrast.stac.product import OffsetRule as OffsetRule
 from rscontrast.stac.product import Product as Product
 from rscontrast.stac.product import Provider as Provider
 from rscontrast.stac.providers.generic import PROVIDER
@@ -16,6 +17,7 @@ __all__ = [
     "BandSource",
     "MaskRule",
     "MaskSource",
+    "OffsetRule",
     "Product",
     "Provider",
     "read_provider",
@@ -45,6 +47,8 @@ def read_provider(provider: str | Provider) -> Provider:
     """
     if isinstance(provider, Provider):
         return provider
+    if not isinstance(provider, str):
+        raise InputError("provider", provider, "a name, module:NAME or a Provider")
     if ":" not in provider:
         return _imported(PROVIDERS[choose("provider", provider, PROVIDERS)])
     return _imported(provider)

@@ -20,13 +20,16 @@ from rscontrast.stac.items.frame import complete
 from rscontrast.stac.provider import GENERIC, PROVIDERS, Provider, read_provider
 from rscontrast.stac.sources.api import api_items, is_api
 from rscontrast.stac.sources.files import is_parquet
+from rscontrast.stac.sources.hrefs import absolute
 from rscontrast.stac.sources.http import Http
 from rscontrast.stac.sources.parquet import count_left, scan
-from rscontrast.stac.sources.static import Link, absolute, is_lines, read_document, start, walk
+from rscontrast.stac.sources.static import Link, is_lines, read_document, start, walk
 from rscontrast.types import PathOrStr
 
 if TYPE_CHECKING:  # importing it takes longer than a local search
     import pystac
+
+SOURCES = "a path, a URL, a provider's name, a GeoDataFrame, or a list of Items"
 
 type Source = PathOrStr | gpd.GeoDataFrame | Iterable[Mapping[str, Any] | "pystac.Item"]
 
@@ -55,7 +58,9 @@ def search(
         filter: condition on the properties in CQL2, text or JSON, such as
             ``"eo:cloud_cover < 20"``.
         max_items: keep the first so many, by time.
-        provider: whose catalog it is, see :func:`rscontrast.stac.provider.read_provider`.
+        provider: whose headers and waits the requests have, see
+            :func:`rscontrast.stac.provider.read_provider`; a provider named as ``source`` has its
+            own.
 
     Returns:
         one row an item, EPSG:4326, by (time, id), in the stac-geoparquet schema: the fields of an
@@ -70,44 +75,53 @@ def search(
     """
     first, last = (FIRST, LAST) if toi is None else read_toi(toi)
     query = Query(
-        collections=tuple(collections or ()),
+        collections=_collections(collections),
         area=None if aoi is None else read_aoi(aoi),
         start=first,
         end=last,
         filter=read_filter(filter),
         max_items=None if max_items is None else whole("max_items", max_items),
     )
-    read_provider(provider)
+    publisher = read_provider(provider)
     if isinstance(source, str | PathLike):
         href = str(source)
-        here = "://" in href or Path(href).expanduser().exists()
-        return _search_place(href if here else _endpoint(href), query)
+        if "://" not in href and not Path(href).expanduser().exists():
+            href, publisher = _endpoint(href, publisher)
+        return _search_place(href, query, Http(publisher.policy, publisher.headers))
     if isinstance(source, gpd.GeoDataFrame):
         frame = _given(source)
-    else:
+    elif isinstance(source, Iterable) and not isinstance(source, Mapping | pd.DataFrame):
         frame = read_frame(map(_as_dict, source), source="items")
+    else:
+        raise InputError("source", type(source).__name__, SOURCES)
     for name in query.collections:
         choose("collections", name, set(frame["collection"].dropna()))
     return _select(frame, query, "the items given")
 
 
-def _endpoint(source: str) -> str:
-    """URL of a provider's API, where one is named; else what came."""
+def _collections(collections: Sequence[str] | None) -> tuple[str, ...]:
+    if isinstance(collections, str):
+        raise InputError("collections", collections, f"a list of ids: [{collections!r}]")
+    return tuple(collections or ())
+
+
+def _endpoint(source: str, publisher: Provider) -> tuple[str, Provider]:
+    """URL of a provider's API and the provider, where one is named; else what came."""
     if source not in PROVIDERS and not re.fullmatch(r"[\w.]+:\w+", source):
-        return source
-    endpoint = read_provider(source).endpoint
-    if not endpoint:
+        return source, publisher
+    named = read_provider(source)
+    if not named.endpoint:
         raise InputError("source", source, "a path, a URL, or a provider that has an endpoint")
-    return endpoint
+    return named.endpoint, named if publisher is GENERIC else publisher
 
 
-def _search_place(href: str, query: Query) -> gpd.GeoDataFrame:
+def _search_place(href: str, query: Query, http: Http) -> gpd.GeoDataFrame:
     if is_parquet(href) or Path(href).expanduser().is_dir():
         frame = scan(href, query)
         if frame.empty:
             raise nothing_left(href, count_left(href, query))
         return select(frame, query, source=href)
-    http, root = Http(), start(href)
+    root = start(href)
     document = None if is_lines(root) else read_document(Link(root, ""), http)
     if document is not None and is_api(document):
         return select(
@@ -138,6 +152,8 @@ def _given(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 def _as_dict(item: "Mapping[str, Any] | pystac.Item") -> Mapping[str, Any]:
     if isinstance(item, Mapping):
         return item
+    if not hasattr(item, "to_dict"):
+        raise InputError("source", repr(item), SOURCES)
     return absolute(
         item.to_dict(transform_hrefs=False), item.get_self_href() or str(Path.cwd() / "item.json")
     )

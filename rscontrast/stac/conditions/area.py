@@ -47,8 +47,10 @@ def read_aoi(aoi: AOI) -> BaseGeometry:
             without geometry, an empty or unreadable file.
     """
     series = _series(aoi)
-    if series.empty or series.crs is None:
-        got = f"{len(series)} features, CRS {series.crs}"
+    if series.empty:
+        raise InputError("aoi", "0 features", "1 or more features with a geometry")
+    if series.crs is None:
+        got = f"{len(series)} features, CRS None"
         raise InputError("aoi", got, "features with a CRS; where it has none, give it: set_crs")
     missing = np.flatnonzero(series.isna() | series.is_empty)
     if len(missing):
@@ -60,7 +62,7 @@ def read_aoi(aoi: AOI) -> BaseGeometry:
 
 
 def _series(aoi: AOI) -> gpd.GeoSeries:
-    if isinstance(aoi, tuple) and len(aoi) == 2:
+    if isinstance(aoi, tuple) and len(aoi) == 2 and isinstance(aoi[1], str):
         return _features(aoi[0], str(aoi[1]))
     if isinstance(aoi, gpd.GeoDataFrame | gpd.GeoSeries | str | PathLike):
         return _features(aoi)
@@ -85,8 +87,8 @@ def _box(bounds: Any) -> BaseGeometry:
     # Half a turn tells a box over the antimeridian from one whose sides were mixed up.
     east = xmax + 360 if xmin - xmax > 180 and xmin <= 180 and xmax >= -180 else xmax
     if not (xmin < east and ymin < ymax):
-        hint = "xmin is above xmax only where a box less than 180 wide crosses the antimeridian"
-        raise InputError("aoi", got, f"{_BOUNDS}; {hint}")
+        hint = "; xmin is above xmax only where a box less than 180 wide crosses the antimeridian"
+        raise InputError("aoi", got, f"{_BOUNDS}, all different{hint if xmin > xmax else ''}")
     return shapely.box(xmin, ymin, east, ymax)
 
 

@@ -181,7 +181,8 @@ def _check(tree: Any) -> None:
     """
     for node in _operations(tree):
         _check_operation(node)
-    if not isinstance(tree, bool) and ("op" not in tree or tree["op"] in _SIMPLEST):
+    condition = isinstance(tree, dict) and "op" in tree and tree["op"] not in _SIMPLEST
+    if not isinstance(tree, bool) and not condition:
         raise InputError("filter", json.dumps(tree), "a condition, such as eo:cloud_cover < 10")
 
 

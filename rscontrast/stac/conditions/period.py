@@ -47,6 +47,8 @@ def read_toi(toi: TOI) -> tuple[pd.Timestamp, pd.Timestamp]:
 
 def _sides(toi: object) -> tuple[object, ...]:
     sides = tuple(toi.split("/")) if isinstance(toi, str) else toi
+    if isinstance(sides, pd.DatetimeIndex | np.ndarray):
+        sides = list(sides)
     if isinstance(sides, list | tuple):
         if len(sides) == 2 or (len(sides) == 1 and sides[0] not in _OPEN):
             return tuple(sides)
@@ -72,6 +74,8 @@ def _period(side: object) -> pd.Period | None:
     """Day, month or year, where it is not an instant."""
     if isinstance(side, str):
         return pd.Period(side) if _DATE.fullmatch(side) else None
+    if isinstance(side, np.datetime64) and np.datetime_data(side)[0] in ("D", "M", "Y"):
+        return pd.Period(str(side))
     if isinstance(side, date) and not isinstance(side, datetime):
         return pd.Period(side, freq="D")
     return side if isinstance(side, pd.Period) else None
@@ -80,6 +84,8 @@ def _period(side: object) -> pd.Period | None:
 def _time(side: object) -> pd.Timestamp:
     if isinstance(side, str):
         datetime.fromisoformat(side)  # pandas reads more than ISO: "10:00" is today
+        if side.isdigit():
+            raise ValueError(f"a date has dashes: {side[:4]}-{side[4:6]}-{side[6:]}")
     elif not isinstance(side, datetime | np.datetime64):  # a pandas Timestamp is a datetime
         raise ValueError(f"{side!r} is no time")
     time = pd.Timestamp(side)
