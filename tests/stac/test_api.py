@@ -261,6 +261,16 @@ class TestPaging:
         with self.pages({"features": [], "links": link}, last) as server:
             assert len(ask(server.url)) == 3
 
+    def test_hrefs_are_absolute(self):
+        own = {"rel": "self", "href": "/collections/c/items/a"}
+        some = [ITEMS[0] | {"links": [own]}, dict(ITEMS[1])]
+        some = [i | {"assets": {"x": {"href": "./x.tif"}}} for i in some]
+        with self.pages({"features": some}) as server:
+            found = ask(server.url)
+        hrefs = [i["assets"]["x"]["href"] for i in found]
+        assert hrefs == [f"{server.url}/collections/c/items/x.tif", f"{server.url}/x.tif"]
+        assert found[0]["links"][0]["href"] == f"{server.url}/collections/c/items/a"
+
     @pytest.mark.parametrize("target", ["/search?page=2", "?page=2"])
     def test_circle_of_links(self, target):
         page = {"features": ITEMS[:2], "links": [{"rel": "next", "href": target}]}
@@ -278,6 +288,11 @@ class TestPaging:
             {"features": [{"type": "Feature"}]},
             {"features": [3]},
             {"features": [], "links": [{"rel": "next", "href": "ftp://127.0.0.1/x"}]},
+            {"features": [], "links": [{"rel": "next"}]},
+            {"features": [], "links": [{"rel": "next", "href": None}]},
+            {"features": [], "links": ["next"]},
+            {"features": [ITEMS[0] | {"links": [3]}]},
+            {"features": [ITEMS[0] | {"assets": {"x": {}}}]},
         ],
     )
     def test_what_is_no_page(self, page):

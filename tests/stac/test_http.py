@@ -207,6 +207,28 @@ class TestLastingFaults:
         with script(reply({}, 302, Location="/again")) as server:
             assert "redirects" in failure(server)
 
+    @pytest.mark.parametrize("status", [301, 302, 307, 308])
+    def test_a_post_that_was_moved_stays_a_post(self, status):
+        moved = reply({}, status, Location="/new")
+        with Server(lambda r: GOOD if r.path == "/new" else moved) as server:
+            page = Http(QUICK).json(f"{server.url}/old", method="POST", body={"limit": 3})
+        assert page == json.loads(GOOD.body)
+        sent = [(r.method, r.path, json.loads(r.body)) for r in server.requests]
+        assert sent == [("POST", "/old", {"limit": 3}), ("POST", "/new", {"limit": 3})]
+
+    def test_a_post_that_is_moved_for_ever_ends(self):
+        with script(reply({}, 302, Location="/again")) as server:
+            assert "redirects" in failure(server, method="POST", body={})
+            assert len(server.requests) < 50
+
+    def test_a_moved_post_keeps_secrets_from_other_hosts(self):
+        with Server(lambda _: GOOD) as other:
+            there = other.url.replace("127.0.0.1", "localhost")
+            with script(reply({}, 302, Location=f"{there}/new")) as server:
+                Http(QUICK, {"Authorization": "Bearer x"}).json(server.url, method="POST", body={})
+        assert server.requests[0].headers["Authorization"] == "Bearer x"
+        assert "Authorization" not in other.requests[0].headers
+
     def test_redirect_out_of_http(self):
         with script(reply({}, 302, Location="file:///etc/hostname")) as server:
             assert "1 try" in failure(server)

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -130,6 +131,18 @@ ODD = {
         item("b"),
     ],
     "other extensions": [item() | {"stac_extensions": ["https://x/y.json"]}, item("b")],
+    "whole numbers that floats do not hold": [
+        item("a", n=9007199254740993, m=2**63 - 1),
+        item("b"),
+        item("c", n=-9007199254740993, m=1),
+    ],
+    "properties with a prefix": [
+        item(id="x", **{"properties.id": "y", "properties.properties.id": 1, "item.z": 2})
+    ],
+    "members that STAC does not know": [
+        item("a", z=1, **{"item.z": 2}) | {"z": {"deep": [3]}},
+        item("b"),
+    ],
     "links": [
         item() | {"links": [{"rel": "via", "href": "/x", "title": "t"}, {"rel": "a", "href": "/b"}]}
     ],
@@ -150,6 +163,54 @@ class TestLossless:
             truth.make_asset_hrefs_absolute()
             expected = as_pystac(truth.to_dict(transform_hrefs=False))
             assert as_pystac(found) | {"links": 0} == expected | {"links": 0}
+
+    def test_footprints_of_another_crs(self, tmp_path):
+        frame = items_frame([item("a", box(10, 40, 11, 41))])
+        write_items(frame.to_crs(3857), tmp_path / "i.parquet")
+        found = read_items(tmp_path / "i.parquet").geometry.iloc[0]
+        assert shapely.equals_exact(found, frame.geometry.iloc[0], 1e-9)
+
+    def test_footprints_without_crs(self, tmp_path):
+        frame = items_frame([item("a")]).set_crs(None, allow_override=True)
+        with pytest.raises(InputError, match=r"items: .*set_crs"):
+            write_items(frame, tmp_path / "i.parquet")
+
+    @pytest.mark.parametrize(
+        ("values", "named"),
+        [
+            ([2**70, 1], "'x'.*more than 64 bits in item a"),
+            ([{"y": [2**70]}, None], r"'x\.y'.*more than 64 bits in item a"),
+            ([{"y": [{"z": 1}]}, {"y": [{"z": "1"}]}], r"'x\.y\.z'.*in item a.*text in item b"),
+            ([[{}, {}], None], "'x'.*empty objects"),
+        ],
+    )
+    def test_what_cannot_be_held_is_named(self, values, named, tmp_path):
+        made = [item(n, x=x) for n, x in zip("ab", values, strict=True)]
+        with pytest.raises(InputError, match=named):
+            write_items(items_frame(made), tmp_path / "i.parquet")
+        assert not list(tmp_path.iterdir())
+
+    def test_nodata_as_stac_spells_it(self, tmp_path):
+        def assets(*values):
+            return {"x": {"href": "/x.tif", "raster:bands": [{"nodata": n} for n in values]}}
+
+        text = item("a", assets=assets("nan", "-inf"), note="nan")
+        assert_same([text], tmp_path / "text.parquet")
+        both = [text, item("b", assets=assets(0, 1.5), collection="other")]
+        found = round_trip(both, tmp_path / "i.parquet")
+        nan, low = (band["nodata"] for band in found["a"]["assets"]["x"]["raster:bands"])
+        assert np.isnan(nan)
+        assert low == -np.inf
+        assert found["a"]["properties"]["note"] == "nan"
+        assert found["b"]["assets"] == assets(0, 1.5)
+        shutil.copy(tmp_path / "i.parquet", tmp_path / "text.parquet")
+        with pytest.warns(UserWarning, match="2 items come more than once"):
+            assert len(read_items(tmp_path)) == 2
+        worse = [text, item("b", assets=assets("none")), item("c", assets=assets(0))]
+        with pytest.raises(
+            InputError, match=r"'assets\.x\.raster:bands\.nodata'.*number in item a.*text in item b"
+        ):
+            write_items(items_frame(worse), tmp_path / "w.parquet")
 
     @pytest.mark.realdata
     def test_the_oscd_cities(self, oscd_catalog, tmp_path):
@@ -241,6 +302,50 @@ class TestCells:
         again = pickle.loads(pickle.dumps(frame))
         assert again["assets"].tolist() == frame["assets"].tolist()
         assert pickle.loads(one)["assets"][0] == frame["assets"][0]
+
+
+class TestAntimeridian:
+    """A footprint that jumps from 179 to -179, as its bounding box tells."""
+
+    @pytest.fixture(params=["dicts", "file", "pieces"])
+    def source(self, request, tmp_path):
+        jumps = [[179, 0], [-179, 0], [-179, 1], [179, 1], [179, 0]]
+        items = [
+            item("a", {"type": "Polygon", "coordinates": [jumps]}) | {"bbox": [179, 0, -179, 1]},
+            item("wide", box(-100, 20, 100, 21)),
+            ODD["multipolygon over the antimeridian"][0] | {"id": "cut"},
+        ]
+        if request.param == "dicts":
+            return items
+        # As others write it: the footprint is not mended.
+        frame = gpd.GeoDataFrame.from_features(items, crs="EPSG:4326")
+        frame["id"], frame["datetime"] = (
+            [i["id"] for i in items],
+            pd.Timestamp("2022-01-01", tz="UTC"),
+        )
+        sides = ("xmin", "ymin", "xmax", "ymax")
+        frame["bbox"] = [dict(zip(sides, map(float, i["bbox"]), strict=True)) for i in items]
+        if request.param == "pieces":
+            frame["bbox"] = [list(b.values()) for b in frame["bbox"]]
+        frame.to_parquet(tmp_path / "i.parquet")
+        return tmp_path / "i.parquet"
+
+    def test_found_where_it_lies(self, source):
+        with pytest.warns(UserWarning, match=r"1 footprints jump over the antimeridian \(a\)") as w:
+            found = search(source)
+        assert len(w) == 1
+        footprint = found.set_index("id").geometry["a"]
+        whole = shapely.union_all([shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -179, 1)])
+        assert footprint.equals(whole)
+        for x in (179.5, -179.5):
+            with pytest.warns(UserWarning, match="jump over"):
+                ids = search(source, aoi=(x - 0.1, 0.4, x + 0.1, 0.6))["id"]
+            assert set(ids) == {"a", "cut"}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*jump over")
+            with pytest.raises(EmptySearchError):
+                search(source, aoi=(89, 0.4, 91, 0.6))
+            assert list(search(source, aoi=(0, 20.4, 1, 20.6))["id"]) == ["wide"]
 
 
 @pytest.fixture(scope="module")
@@ -617,6 +722,54 @@ def test_a_damaged_file_is_named(sample_items, tmp_path):
     (tmp_path / "i.parquet").write_bytes(data)
     with pytest.raises(InputError, match=r"i\.parquet"):
         read_items(tmp_path / "i.parquet")
+
+
+@pytest.mark.parametrize(
+    "damage", ["wkb", "crs", "metadata", "no json", "bbox of text", "assets of text"]
+)
+def test_what_is_no_stac_geoparquet_is_named(sample_items, tmp_path, damage):
+    path = tmp_path / "i.parquet"
+    write_items(sample_items, path)
+    table = pq.read_table(path)
+    geo = json.loads(table.schema.metadata[b"geo"])
+    columns = {
+        "wkb": ("geometry", b"\x01\x02junk"),
+        "bbox of text": ("bbox", dict.fromkeys(("xmin", "ymin", "xmax", "ymax"), "far")),
+        "assets of text": ("assets", "{}"),
+    }
+    if damage in columns:
+        name, value = columns[damage]
+        at = table.column_names.index(name)
+        table = table.set_column(at, name, pa.array([value] * len(table)))
+    if damage == "crs":
+        geo["columns"]["geometry"]["crs"] = {"bad": 1}
+    text = {"metadata": "[]", "no json": "{"}.get(damage, json.dumps(geo))
+    pq.write_table(table.replace_schema_metadata({"geo": text}), path)
+    for read in (read_items, search):
+        with pytest.raises(InputError, match=r"source: .*i\.parquet"):
+            read(path)
+
+
+def test_copies_are_told_without_decoding_them(tmp_path):
+    names = [f"b{n}" for n in range(40)]
+    made = [
+        item(f"{n}", assets={k: {"href": f"/{n}/{k}", "roles": ["data"]} for k in names})
+        for n in range(500)
+    ]
+    write_items(items_frame(made), tmp_path / "i.parquet")
+    lazy, again = read_items(tmp_path / "i.parquet"), read_items(tmp_path / "i.parquet")
+    begin = time.process_time()
+    item_dicts(lazy)
+    decoding = time.process_time() - begin
+    for other in (lazy, again):
+        begin = time.process_time()
+        with pytest.warns(UserWarning, match="500 items come more than once"):
+            assert len(search(pd.concat([lazy, other]))) == 500
+        assert time.process_time() - begin < decoding / 2
+    changed = again.copy()
+    changed.at[7, "assets"] = {"b0": {"href": "/other"}}
+    with pytest.raises(InputError, match="two items that differ"):
+        search(pd.concat([lazy, changed]))
 
 
 def test_a_copy_of_a_file_in_a_folder_counts_once(sample_items, tmp_path):

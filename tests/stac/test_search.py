@@ -1,6 +1,5 @@
 import json
 import shutil
-import socket
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -354,12 +353,6 @@ class TestHTTP:
         text = self.refused(catalog)
         assert "b.json" in text
         assert "404" in text
-
-    def test_refused_port(self):
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            port = unused.getsockname()[1]
-            self.refused(f"http://127.0.0.1:{port}/catalog.json")
 
 
 @pytest.mark.parametrize("absolute", [True, False])

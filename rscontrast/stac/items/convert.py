@@ -8,12 +8,15 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
 
 from rscontrast.errors import EmptySearchError, InputError
-from rscontrast.stac.items.cells import plain
+from rscontrast.stac.items.cells import objects, plain
 from rscontrast.stac.items.frame import (
+    EXACT,
+    MEMBER,
     PREFIX,
     TOP,
     complete,
@@ -22,6 +25,9 @@ from rscontrast.stac.items.frame import (
     require_times,
     sort_items,
 )
+from rscontrast.stac.items.same import alike, same
+
+STANDARD = (*TOP, "geometry", "properties")
 
 
 def items_frame(
@@ -29,8 +35,9 @@ def items_frame(
 ) -> gpd.GeoDataFrame:
     """Make a GeoDataFrame of STAC Items: their properties become columns beside the top fields.
 
-    A property that is null is taken as absent. ``datetime`` is NaT where an item has a period
-    instead; :func:`instants` gives a time for each.
+    A property that is null is taken as absent. One that is called like a field of the Item has
+    the column ``properties.<name>``, and a member that STAC does not know ``item.<name>``.
+    ``datetime`` is NaT where an item has a period instead; :func:`instants` gives a time for each.
 
     Args:
         items: Items as dictionaries.
@@ -56,17 +63,28 @@ def read_frame(items: Iterable[Mapping[str, Any]], *, source: object) -> gpd.Geo
     """Make the rows as :func:`items_frame` does, in the order and with the gaps they come with."""
     rows = [_row(item, source) for item in items]
     frame = pd.DataFrame(rows, columns=None if rows else [*TOP, "geometry"])
+    for name in frame.columns[frame.dtypes == np.float64]:
+        if (frame[name].abs() >= EXACT).any():  # a gap made floats of whole numbers
+            frame[name] = objects(row.get(name) for row in rows)
     return complete(frame, "EPSG:4326")
 
 
 def _row(item: Mapping[str, Any], source: object) -> dict[str, Any]:
     try:
         name, properties = item["id"], item["properties"] or {}
-        own = {PREFIX + k if k in TOP or k == "geometry" else k: v for k, v in properties.items()}
+        own = {_column_name(key): value for key, value in properties.items()}
+        other = {MEMBER + key: value for key, value in item.items() if key not in STANDARD}
     except (KeyError, TypeError, AttributeError) as error:
         text = "STAC Items: GeoJSON features with an id and properties"
         raise InputError("source", str(source), text) from error
-    return {**{key: item.get(key) for key in TOP}, **own, "geometry": _footprint(name, item)}
+    top = {key: item.get(key) for key in TOP}
+    return {**top, **own, **other, "geometry": _footprint(name, item)}
+
+
+def _column_name(key: str) -> str:
+    """Column of a property: with a prefix where it would be taken for something else."""
+    taken = key in TOP or key == "geometry" or key.startswith((PREFIX, MEMBER))
+    return PREFIX + key if taken else key
 
 
 def _footprint(name: str, item: Mapping[str, Any]) -> BaseGeometry | None:
@@ -94,13 +112,15 @@ def _item(row: Mapping[Any, Any], geometry: str, whole: set[Any]) -> dict[str, A
     item = {key: plain(row[key]) for key in TOP if key in row and not missing(row[key])}
     footprint = row[geometry]
     item["geometry"] = None if footprint is None else _lists(mapping(footprint))
-    item["properties"] = {
-        str(key).removeprefix(PREFIX): int(value) if key in whole else _plain(value)
+    own = {
+        str(key): int(value) if key in whole else _plain(value)
         for key, value in row.items()
         if key not in TOP and key != geometry and not missing(value)
     }
+    members = {key: own.pop(key) for key in list(own) if key.startswith(MEMBER)}
+    item["properties"] = {key.removeprefix(PREFIX): value for key, value in own.items()}
     item["properties"].setdefault("datetime", None)
-    return item
+    return item | {key.removeprefix(MEMBER): value for key, value in members.items()}
 
 
 def _is_whole(column: pd.Series) -> bool:
@@ -108,7 +128,7 @@ def _is_whole(column: pd.Series) -> bool:
     if column.dtype.kind != "f" or not column.hasnans:
         return False
     known = column.to_numpy()[column.notna().to_numpy()]
-    return bool((known == np.round(known)).all() and (np.abs(known) < 2**53).all())
+    return bool((known == np.round(known)).all() and (np.abs(known) < EXACT).all())
 
 
 def _plain(value: Any) -> Any:
@@ -130,15 +150,25 @@ def unique_items(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     Raises:
         InputError: two items of one collection have one id and are not the same.
     """
-    twice = frame.duplicated(["collection", "id"], keep=False).to_numpy()
-    if not twice.any():
+    keys = ["collection", "id"]
+    again = np.flatnonzero(frame.duplicated(keys).to_numpy())
+    if not again.size:
         return frame
-    seen: dict[tuple[object, object], object] = {}
-    for item in item_dicts(frame[twice].drop(columns="links")):
-        known = seen.setdefault((item.get("collection"), item["id"]), item)
-        if known != item:
+    number = frame.groupby(keys, dropna=False, sort=False).ngroup().to_numpy()
+    known = np.unique(number, return_index=True)[1][number[again]]
+    _require_same(frame.drop(columns="links"), known, again)
+    ids = frame["id"].iloc[np.unique(known)]
+    some = ", ".join(map(str, ids[:5]))
+    warnings.warn(f"{len(ids)} items come more than once ({some}); kept once", stacklevel=3)
+    return frame[~frame.duplicated(keys).to_numpy()]
+
+
+def _require_same(
+    frame: gpd.GeoDataFrame, known: NDArray[np.intp], again: NDArray[np.intp]
+) -> None:
+    unsure = ~alike(frame.iloc[known], frame.iloc[again])
+    pairs = (item_dicts(frame.iloc[rows[unsure]]) for rows in (known, again))
+    for left, right in zip(*pairs, strict=True):
+        if not same(left, right):
             allowed = "each id once in a collection; two items that differ have this one"
-            raise InputError("items", item["id"], allowed)
-    some = ", ".join(str(name) for _, name in list(seen)[:5])
-    warnings.warn(f"{len(seen)} items come more than once ({some}); kept once", stacklevel=3)
-    return frame[~frame.duplicated(["collection", "id"]).to_numpy()]
+            raise InputError("items", left["id"], allowed)

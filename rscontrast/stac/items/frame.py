@@ -12,6 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rscontrast.errors import InputError
+from rscontrast.stac.items.antimeridian import cut, unwrap
 from rscontrast.stac.items.cells import objects
 
 TOP = ("type", "stac_version", "stac_extensions", "id", "bbox", "links", "assets", "collection")
@@ -20,10 +21,16 @@ TIMES = ("datetime", "start_datetime", "end_datetime")
 """Properties that become UTC timestamps; all others stay as the Item has them."""
 PREFIX = "properties."
 """Before the name of a property that is called like a field of the Item."""
+EXACT = 2**53
+"""Below it, floats hold whole numbers exactly."""
+MEMBER = "item."
+"""Before the name of a member of the Item that STAC does not know."""
 
 
 def complete(frame: pd.DataFrame, crs: Any) -> gpd.GeoDataFrame:
     """Bring a table of items to the schema: its columns, its times in UTC, valid footprints.
+
+    A footprint that jumps over the antimeridian, as its bounding box tells, is cut there.
 
     Args:
         frame: with a column ``geometry`` of shapely geometries, and ``id``.
@@ -35,7 +42,8 @@ def complete(frame: pd.DataFrame, crs: Any) -> gpd.GeoDataFrame:
     footprints = gpd.GeoSeries(frame["geometry"].to_numpy(), index=frame.index, crs=crs)
     if not footprints.crs.equals("EPSG:4326", ignore_axis_order=True):
         footprints = footprints.to_crs("EPSG:4326")
-    columns["geometry"] = _valid(footprints.to_numpy(), frame["id"])
+    whole, over = unwrap(footprints.to_numpy(), pd.Series(columns["bbox"]), frame["id"])
+    columns["geometry"] = cut(_valid(whole, frame["id"]), over)
     # Without copies: a million items are large.
     columns["geometry"] = gpd.array.GeometryArray(columns["geometry"], crs="EPSG:4326")
     return gpd.GeoDataFrame(columns, index=frame.index, copy=False)

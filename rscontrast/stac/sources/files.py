@@ -5,15 +5,18 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from rscontrast.errors import CatalogError, InputError
+from rscontrast.stac.sources.hrefs import local_path, path_of
+from rscontrast.stac.sources.http import Http
+from rscontrast.stac.sources.ranges import RangeFile
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
     import pyarrow.parquet as pq
 
 SUFFIXES = (".parquet", ".geoparquet", ".pq")
+HTTP = ("http://", "https://")
 
 REPEATING = 4
 """Bytes a value, below which a text counts as repeating."""
@@ -34,7 +37,7 @@ class Place:
     @property
     def stem(self) -> str:
         """Name without folder and suffix."""
-        return Path(urlsplit(self.href).path if self.remote else self.href).stem
+        return Path(path_of(self.href)).stem
 
     @contextmanager
     def open(self) -> Iterator["ds.ParquetFileFragment"]:
@@ -71,32 +74,45 @@ def places(href: str) -> list[Place]:
     Raises:
         InputError: there is none.
     """
+    href = local_path(href)
     if "://" in href:
         return _remote_places(href)
     path = Path(href).expanduser()
     if not path.is_dir():
         return [Place(str(path))]
-    found = sorted(file for file in path.rglob("*") if is_parquet(str(file)) and file.is_file())
+    found = sorted(file for file in path.rglob("*") if _listed(str(file)) and file.is_file())
     if not found:
-        raise InputError("source", href, f"a folder with files of {', '.join(SUFFIXES)}")
+        raise InputError("source", href, _allowed(path))
     return [Place(str(file)) for file in found]
 
 
 def is_parquet(href: str) -> bool:
     """Whether a name is that of a file of Parquet."""
-    path = urlsplit(href).path if "://" in href else href
-    return path.lower().endswith(SUFFIXES) and not Path(path).name.startswith((".", "_"))
+    return path_of(href).lower().endswith(SUFFIXES)
+
+
+def _listed(path: str) -> bool:
+    """Whether a file of a folder is one of items: writers leave other things beside them."""
+    return is_parquet(path) and not Path(path).name.startswith((".", "_"))
+
+
+def _allowed(folder: Path) -> str:
+    """What would do in place of a folder without Parquet."""
+    allowed = f"a folder with files of {', '.join(SUFFIXES)}"
+    catalogs = [folder / name for name in ("catalog.json", "collection.json")]
+    found = next((str(path) for path in catalogs if path.is_file()), None)
+    return f"{allowed}, or the catalog in it: {found}" if found else allowed
 
 
 def _remote_places(href: str) -> list[Place]:
-    if is_parquet(href) or href.startswith(("http://", "https://")):
+    if is_parquet(href) or href.startswith(HTTP):
         return [Place(href)]
     scheme = href.partition("://")[0]
     try:
         found = sorted(_store(href).find(href))
     except Exception as error:
         raise CatalogError(f"{href}: cannot be listed ({error})") from error
-    kept = [Place(f"{scheme}://{path}") for path in found if is_parquet(path)]
+    kept = [Place(f"{scheme}://{path}") for path in found if _listed(path)]
     if not kept:
         raise InputError("source", href, f"a folder with files of {', '.join(SUFFIXES)}")
     return kept
@@ -133,6 +149,8 @@ def _far(file: Any) -> "ds.ParquetFileFragment":
 
 def _remote(href: str) -> Any:
     """Open a URL for reading by ranges: what Arrow asks for, and nothing ahead of it."""
+    if href.startswith(HTTP):
+        return RangeFile(href, Http())
     return _store(href).open(href, cache_type="none")
 
 
@@ -147,7 +165,6 @@ def _store(href: str) -> Any:
         # Arrow has clients of its own for these, so that no further package is needed.
         return ArrowFSWrapper(FileSystem.from_uri(href)[0])
     try:
-        options = {"use_listings_cache": False} if scheme in ("http", "https") else {}
-        return fsspec.filesystem(scheme, **options)
+        return fsspec.filesystem(scheme)
     except (ImportError, ValueError) as error:
         raise InputError("source", href, f"a path or URL that fsspec opens ({error})") from error

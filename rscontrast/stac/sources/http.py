@@ -1,4 +1,4 @@
-"""JSON over HTTP that outlives a bad moment: what fails for a time is asked for again.
+"""Documents over HTTP; a request outlives a bad moment: what fails for a time is asked for again.
 
 The body is read and parsed inside the retry loop: a page that was cut off, or was a gateway's
 error text under status 200, is fetched again like one that never came.
@@ -9,7 +9,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # importing it takes a third of a second, which a local searc
     import requests
 
 CHUNK = 1 << 16
+
+type Read = Callable[[bytes, "requests.Response"], Any]
+"""Makes a document of a body; ValueError: it is none."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +98,33 @@ class Http:
             InputError: ``url`` is none of http or https.
             CatalogError: the document cannot be had: names request, tries, first and last cause.
         """
+        request = {"method": method, "url": url, "params": params, "json": body, "headers": headers}
+        return self.ask(request, lambda data, _: json.loads(data))
+
+    def text(self, url: str) -> str:
+        """Ask for a text in UTF-8; raises what :meth:`json` does."""
+        text: str = self.ask({"method": "GET", "url": url}, lambda data, _: data.decode())
+        return text
+
+    def ask(self, request: dict[str, Any], read: Read) -> Any:
+        """Send a request until an answer comes that can be read.
+
+        Args:
+            request: arguments of ``requests.request``; ``method`` and ``url`` among them.
+            read: makes of the body, and the response, what is returned.
+
+        Raises:
+            InputError: the URL is none of http or https.
+            CatalogError: no such answer came: names request, tries, first and last cause.
+        """
         import requests
 
+        method, url = request["method"], request["url"]
         _check(url)
-        request = {"method": method, "url": url, "params": params, "json": body, "headers": headers}
         failures: list[Exception] = []
         while True:
             try:
-                return self._once(request)
+                return self._once(request, read)
             except requests.RequestException as error:
                 failures.append(error)
                 asked = retry_after(error)
@@ -114,7 +136,7 @@ class Http:
                     raise failed(method, url, failures) from error
             time.sleep(asked + self.policy.pause(len(failures)))
 
-    def _once(self, request: dict[str, Any]) -> Any:
+    def _once(self, request: dict[str, Any], read: Read) -> Any:
         import requests
 
         end = time.monotonic() + self.policy.deadline
@@ -125,9 +147,9 @@ class Http:
             text = f"{response.status_code} {response.reason}: {message(data)}"
             raise requests.HTTPError(text, response=response)
         try:
-            return json.loads(data)
+            return read(data, response)
         except ValueError as error:
-            text = f"no JSON but {shorten(data)!r} ({error})"
+            text = f"what came cannot be read: {shorten(data)!r} ({error})"
             raise requests.exceptions.ContentDecodingError(text) from error
 
     def _body(self, response: "requests.Response", end: float) -> bytes:
@@ -152,8 +174,16 @@ class Http:
 
             self._local.session = requests.Session()
             self._local.session.headers.update(self._headers)
+            self._local.session.hooks["response"].append(_stay_post)
         session: requests.Session = self._local.session
         return session
+
+
+def _stay_post(response: "requests.Response", **_: Any) -> None:
+    """Follow a POST that was moved as a POST: requests would make a GET without a body of it."""
+    if response.is_redirect and response.request.method == "POST":
+        same = {301: 308, 302: 307}
+        response.status_code = same.get(response.status_code, response.status_code)
 
 
 def _check(url: str) -> None:

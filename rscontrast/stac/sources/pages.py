@@ -17,6 +17,7 @@ from pystac_client.errors import ClientTypeError
 from pystac_client.stac_api_io import StacApiIO
 
 from rscontrast.errors import CatalogError, InputError
+from rscontrast.stac.sources.hrefs import absolute_member, href_of, links_of
 from rscontrast.stac.sources.http import Http
 
 WITH_BODY = ("POST", "PUT", "PATCH")
@@ -42,8 +43,12 @@ class Step:
         return http.json(self.url, method=self.method, headers=self.headers, **given)
 
     def follow(self, page: Mapping[str, Any]) -> "Step | None":
-        """Give the step to the page that this one links as next; None: it is the last."""
-        links = (link for link in page.get("links") or () if link.get("rel") == "next")
+        """Give the step to the page that this one links as next; None: it is the last.
+
+        Raises:
+            InputError: the link leads nowhere.
+        """
+        links = (link for link in links_of(page, self.url) if link.get("rel") == "next")
         link = next(links, None)
         if link is None:
             return None
@@ -52,7 +57,8 @@ class Step:
         headers = link.get("headers") or {}
         if link.get("merge"):
             body, headers = {**self.parameters, **body}, {**self.headers, **headers}
-        return Step(urljoin(self.url, link["href"]), method, body, headers)
+        href = href_of(link, self.url, "link 'next'")
+        return Step(urljoin(self.url, href), method, body, headers)
 
     def key(self) -> str:
         """Text that is the same for the same request."""
@@ -99,11 +105,13 @@ class Pages(StacApiIO):
             asked.add(step.key())
             try:
                 page = step.ask(self._http)
+                _check(page, where)
+                if "features" in page:
+                    page["features"] = [absolute_member(i, step.url) for i in page["features"]]
+                following = step.follow(page)
             except (CatalogError, InputError) as error:
                 raise CatalogError(f"{where}: {error}") from error.__cause__
-            _check(page, where)
             yield page
-            following = step.follow(page)
             if following is None:
                 return
             step = following

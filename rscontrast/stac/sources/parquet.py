@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyproj.exceptions import ProjError
+from shapely.errors import ShapelyError
 
 from rscontrast.errors import EmptySearchError, InputError, choose
 from rscontrast.stac.conditions.query import Query
@@ -40,6 +42,8 @@ type Rows = NDArray[np.int64]
 class Part:
     """What one file gave."""
 
+    href: str
+    """Path or URL of the file."""
     tables: list[pa.Table]
     """Its items that may meet the query: one table, until it is taken."""
     geometry: tuple[str, Any]
@@ -48,8 +52,18 @@ class Part:
     """Its columns."""
 
     def take_frame(self) -> gpd.GeoDataFrame:
-        """Make the frame; held by no name, the table's columns are let go of one by one."""
-        return table_frame(self.tables.pop(), self.geometry)
+        """Make the frame; held by no name, the table's columns are let go of one by one.
+
+        Raises:
+            InputError: a column does not hold what stac-geoparquet has in it.
+        """
+        try:
+            return table_frame(self.tables.pop(), self.geometry)
+        except InputError:
+            raise
+        except (pa.ArrowException, ShapelyError, ProjError, TypeError, ValueError) as error:
+            allowed = f"items in the schema of stac-geoparquet ({error})"
+            raise InputError("source", self.href, allowed) from error
 
 
 def scan(source: PathOrStr, query: Query, *, assets: bool = True) -> gpd.GeoDataFrame:
@@ -144,7 +158,7 @@ def _read(place: Place, query: Query, assets: bool) -> Part:
             raise InputError("source", place.href, allowed)
         rows = _rows(fragment, query)
         table = _with_ids(_take(fragment, rows, names), rows, place.stem)
-        return Part([table], geometry, frozenset(names))
+        return Part(place.href, [table], geometry, frozenset(names))
 
 
 def _with_ids(table: pa.Table, rows: Rows | None, stem: str) -> pa.Table:

@@ -1,22 +1,29 @@
 """Items of static files: catalogs are walked along their links, many files at a time."""
 
+import io
 import json
-import os.path
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 from rscontrast.errors import CatalogError, InputError, choose
+from rscontrast.stac.sources.hrefs import (
+    Item,
+    absolute,
+    absolute_member,
+    href_of,
+    join,
+    links_of,
+    local_path,
+    path_of,
+)
 from rscontrast.stac.sources.http import Http
 
 THREADS = 16
 """Files that are read at a time."""
 LINES = (".ndjson", ".jsonl", ".geojsonl", ".geojsons")
-
-type Item = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def walk(
     """
     known = set[str]()
     if is_lines(href):
-        found = _lines(href)
+        found = _lines(href, http)
     else:
         root = read_document(Link(href, ""), http) if document is None else document
         found = _linked(href, root, http, collections, known)
@@ -100,8 +107,7 @@ def start(href: str) -> str:
     Raises:
         InputError: a path that no file has.
     """
-    if href.startswith("file://"):
-        href = urlsplit(href).path
+    href = local_path(href)
     if "://" in href:
         return href
     path = Path(href).expanduser().resolve()
@@ -112,7 +118,7 @@ def start(href: str) -> str:
 
 def is_lines(href: str) -> bool:
     """Whether a name is that of a file with one Item a line."""
-    return urlsplit(href).path.lower().endswith(LINES)
+    return path_of(href).lower().endswith(LINES)
 
 
 def read_document(link: Link, http: Http) -> Mapping[str, Any]:
@@ -147,7 +153,10 @@ def items_of(document: Mapping[str, Any], href: str) -> list[Item]:
     """
     kind = document.get("type")
     if kind == "FeatureCollection":
-        return [absolute(item, href) for item in document.get("features") or ()]
+        features = document.get("features") or []
+        if not isinstance(features, list):
+            raise InputError("source", href, f"features as a list, not {features!r}")
+        return [absolute_member(item, href) for item in features]
     if kind == "Feature":
         item = absolute(document, href)
         if not any(link.get("rel") == "self" for link in item["links"]):
@@ -171,58 +180,41 @@ def _further(
         known.add(str(document.get("id")))
         if collections and document.get("id") not in collections:
             wanted = {"child"}
-    links = [link for link in document.get("links") or () if link.get("rel") in wanted]
-    return [Link(join(href, link["href"]), href) for link in links]
+    links = [link for link in links_of(document, href) if link.get("rel") in wanted]
+    return [Link(join(href, href_of(link, href, f"link {link['rel']!r}")), href) for link in links]
 
 
-def absolute(item: Any, base: str) -> Item:
-    """Copy an item, its hrefs made absolute; ``base`` is where it was read.
-
-    Raises:
-        InputError: it is no Item.
-    """
-    if not isinstance(item, Mapping) or not isinstance(item.get("properties"), Mapping):
-        allowed = "STAC Items: GeoJSON features with an id and properties"
-        raise InputError("source", base, allowed)
-    own = [link["href"] for link in item.get("links") or () if link.get("rel") == "self"]
-    if own and (Path(own[0]).is_absolute() or "://" in own[0]):
-        base = own[0]
-    links = [{**link, "href": join(base, link["href"])} for link in item.get("links") or ()]
-    assets = {
-        key: {**asset, "href": join(base, asset["href"])}
-        for key, asset in (item.get("assets") or {}).items()
-    }
-    return {**item, "links": links, "assets": assets}
-
-
-def join(base: str, href: str) -> str:
-    """Resolve ``href`` as it stands in the file or page ``base``."""
-    if "://" in href or href.startswith(("data:", "/vsi")):
-        return href
-    if "://" in base:
-        return urljoin(base, href)
-    return os.path.normpath(Path(base).parent / href)
-
-
-def _lines(href: str) -> Iterator[Item]:
-    for number, line in enumerate(_text(href), start=1):
+def _lines(href: str, http: Http) -> Iterator[Item]:
+    for number, line in enumerate(_text(href, http), start=1):
         if not line.strip():
             continue
         try:
-            yield absolute(json.loads(line), href)
+            yield absolute_member(json.loads(line), href)
         except ValueError as error:  # InputError included
             allowed = f"one Item as JSON ({error})"
             raise InputError("source", f"{href}, line {number}", allowed) from error
 
 
-def _text(href: str) -> Iterator[str]:
+def _text(href: str, http: Http) -> Iterator[str]:
+    if href.startswith(("http://", "https://")):
+        yield from io.StringIO(http.text(href))
+    elif "://" in href:
+        yield from _far_text(href)
+    else:
+        try:
+            with Path(href).open(encoding="utf-8") as file:
+                yield from file
+        except (OSError, UnicodeDecodeError) as error:
+            raise CatalogError(f"{href}: cannot be read ({error})") from error
+
+
+def _far_text(href: str) -> Iterator[str]:
     import fsspec
 
     try:
         with fsspec.open(href, "rt", encoding="utf-8") as file:
             yield from file
-    except InputError:
-        raise
     except Exception as error:
         # fsspec passes on whatever its transports raise, of which there are many.
-        raise CatalogError(f"{href}: cannot be read ({error or type(error).__name__})") from error
+        reason = str(error) or type(error).__name__
+        raise CatalogError(f"{href}: cannot be read ({reason})") from error

@@ -7,15 +7,19 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
+from pyproj import CRS
+from pyproj.exceptions import CRSError
 
 from rscontrast.errors import InputError
 from rscontrast.stac.items.cells import cells
-from rscontrast.stac.items.frame import complete, time_order
+from rscontrast.stac.items.frame import EXACT, complete, time_order
 
 LONLAT = "OGC:CRS84"
 """What GeoParquet means where it names no CRS."""
+NESTED = ("assets", "bbox", "links")
 CORNERS = ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
 """Order of the numbers of a bounding box; those of heights may be missing."""
 
@@ -24,9 +28,14 @@ def geometry_column(schema: pa.Schema, source: str) -> tuple[str, Any]:
     """Find the column of footprints, and their CRS.
 
     Raises:
-        InputError: there is none, it is not WKB, or its CRS is said to be unknown.
+        InputError: there is none, it is not WKB, or its CRS is said to be unknown or is none.
     """
-    name, about = _about(schema)
+    try:
+        name, about = _about(schema)
+        crs = about.get("crs", LONLAT)
+        crs = None if crs is None else CRS.from_user_input(crs)
+    except (ValueError, TypeError, AttributeError, CRSError) as error:
+        raise InputError("source", source, f"metadata as GeoParquet has them ({error})") from error
     kind = schema.field(name).type if name in schema.names else None
     binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
     if kind is None or not any(test(kind) for test in binary):
@@ -34,7 +43,6 @@ def geometry_column(schema: pa.Schema, source: str) -> tuple[str, Any]:
         raise InputError("source", source, allowed)
     if about.get("encoding", "WKB") != "WKB":
         raise InputError("source", source, f"footprints as WKB, not {about['encoding']}")
-    crs = about.get("crs", LONLAT)
     if crs is None:
         allowed = "footprints with a CRS; write the file again with one (set_crs of geopandas)"
         raise InputError("source", source, allowed)
@@ -43,8 +51,6 @@ def geometry_column(schema: pa.Schema, source: str) -> tuple[str, Any]:
 
 def is_lonlat(schema: pa.Schema) -> bool:
     """Whether the bounding boxes are in longitude and latitude."""
-    from pyproj import CRS
-
     crs = _about(schema)[1].get("crs", LONLAT)
     if crs in (LONLAT, None):
         return crs is not None
@@ -67,6 +73,9 @@ def table_frame(table: pa.Table, geometry: tuple[str, Any]) -> gpd.GeoDataFrame:
     name, crs = geometry
     known = [field for field in table.schema if not pa.types.is_null(field.type)]
     nested = [field.name for field in known if pa.types.is_nested(field.type)]
+    wrong = [f.name for f in known if f.name in NESTED and f.name not in nested]
+    if wrong:
+        raise TypeError(f"{', '.join(wrong)}: neither objects nor lists")
     flat = _plain(table.select([f.name for f in known if f.name not in (*nested, name)]))
     # In order before anything is made of it that takes more room than Arrow does.
     rows = time_order(flat)
@@ -90,7 +99,18 @@ def _plain(table: pa.Table) -> pd.DataFrame:
         if pa.types.is_dictionary(field.type):
             column = table.column(position).cast(field.type.value_type)
             table = table.set_column(position, field.name, column)
-    return table.replace_schema_metadata(None).to_pandas()
+    table = table.replace_schema_metadata(None)
+    long = [name for name in table.column_names if _loses_digits(table.column(name))]
+    exact = table.select(long).to_pandas(integer_object_nulls=True)
+    return table.to_pandas().assign(**exact)
+
+
+def _loses_digits(column: pa.ChunkedArray) -> bool:
+    """Whether floats, which gaps make of whole numbers, would not be the same."""
+    if not pa.types.is_integer(column.type) or not column.null_count:
+        return False
+    low, high = pc.min_max(column).as_py().values()
+    return low is not None and max(-low, high) >= EXACT
 
 
 def _boxes(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from rscontrast.atomic import atomic_path
 from rscontrast.errors import InputError
 from rscontrast.stac.items.cells import decoded, plain, to_arrow
-from rscontrast.stac.items.frame import TIMES, missing
+from rscontrast.stac.items.frame import TIMES, complete, missing
+from rscontrast.stac.sources.kinds import clash, numbers
 from rscontrast.types import PathOrStr
 
 GROUPS = 64
@@ -28,18 +30,33 @@ def write_items(frame: gpd.GeoDataFrame, path: PathOrStr) -> None:
     """Write items as stac-geoparquet, whole or not at all.
 
     Neighbours on the ground lie together in the file, so that a search of a small area reads few
-    row groups; :func:`read_items` gives them by time again.
+    row groups; :func:`read_items` gives them by time again. Null is absent, and so is an object
+    that is empty in every item. A ``nodata`` of "nan", "inf" or "-inf" becomes a number where
+    other items have numbers.
+
+    Args:
+        frame: items with ``id``, in any CRS.
+        path: file to write.
 
     Raises:
-        InputError: a property is text in one item and a number in another.
+        InputError: the frame has no CRS; a property is text in one item and a number in another.
         WriteError: the folder or the disk does not take it.
     """
     import pyarrow.parquet as pq
 
+    frame = _complete(frame)
     table = items_table(frame.take(_by_place(frame)))
     size = min(max(math.ceil(len(table) / GROUPS), SMALLEST), LARGEST)
     with atomic_path(Path(path)) as tmp:
         pq.write_table(table, tmp, row_group_size=size, compression="zstd")
+
+
+def _complete(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    if frame.crs is None or "id" not in frame:
+        got = f"a frame of the columns {', '.join(map(str, frame))}, CRS {frame.crs}"
+        raise InputError("items", got, "items with id and a CRS; set_crs of geopandas gives one")
+    table = pd.DataFrame(frame.drop(columns=frame.geometry.name))
+    return complete(table.assign(geometry=frame.geometry.to_numpy()), frame.crs)
 
 
 def _by_place(frame: gpd.GeoDataFrame) -> NDArray[np.intp]:
@@ -62,22 +79,31 @@ def items_table(frame: gpd.GeoDataFrame) -> pa.Table:
     footprints = frame.geometry.to_numpy()
     columns = {}
     for name, column in frame.drop(columns=frame.geometry.name).items():
-        columns[name] = _boxes(frame) if name == "bbox" else _array(str(name), column)
+        columns[name] = _boxes(frame) if name == "bbox" else _array(str(name), column, frame["id"])
     columns["geometry"] = pa.array(shapely.to_wkb(footprints, flavor="iso"), pa.binary())
     kept = {k: a for k, a in columns.items() if not pa.types.is_null(a.type) or k == "datetime"}
     return pa.table(kept).replace_schema_metadata(_metadata())
 
 
-def _array(name: str, column: pd.Series) -> pa.Array:
+def _array(name: str, column: pd.Series, ids: pd.Series) -> pa.Array:
     try:
         if name in TIMES:
             return pa.array(column, pa.timestamp("us", "UTC"))
         if column.dtype != object:
             return pa.array(column, from_pandas=True)
-        array = to_arrow([None if missing(value) else value for value in column])
+        array = _gather([None if missing(value) else value for value in column], name)
         return _writable(array.cast(decoded(array.type)))
-    except pa.ArrowException as error:
-        raise InputError("items", name, f"properties of one type in all items ({error})") from error
+    except (pa.ArrowException, OverflowError) as error:
+        path, why = clash(name, column, ids) or (name, str(error))
+        allowed = f"properties of one type in all items, numbers of 64 bits ({why})"
+        raise InputError("items", path, allowed) from error
+
+
+def _gather(values: list[Any], name: str) -> pa.Array:
+    try:
+        return to_arrow(values)
+    except pa.ArrowException:
+        return to_arrow([numbers(plain(value), name) for value in values])
 
 
 def _writable(array: pa.Array) -> pa.Array:
@@ -91,6 +117,8 @@ def _writable(array: pa.Array) -> pa.Array:
         return pa.StructArray.from_arrays(fields, names, mask=array.is_null())
     if pa.types.is_list(kind) and isinstance(array, pa.ListArray):
         values = _writable(array.values)
+        if pa.types.is_null(values.type) and pa.types.is_struct(kind.value_type) and len(values):
+            raise pa.ArrowInvalid("a list of empty objects, which Parquet does not tell from null")
         return pa.ListArray.from_arrays(array.offsets, values, mask=array.is_null())
     return array
 
