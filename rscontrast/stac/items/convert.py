@@ -28,6 +28,7 @@ from rscontrast.stac.items.frame import (
 from rscontrast.stac.items.same import alike, same
 
 STANDARD = (*TOP, "geometry", "properties")
+"""Members of an Item that STAC knows."""
 
 
 def items_frame(

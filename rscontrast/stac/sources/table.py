@@ -20,6 +20,7 @@ from rscontrast.stac.items.frame import EXACT, complete, time_order
 LONLAT = "OGC:CRS84"
 """What GeoParquet means where it names no CRS."""
 NESTED = ("assets", "bbox", "links")
+"""Columns that hold objects or lists, whoever wrote the file."""
 CORNERS = ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
 """Order of the numbers of a bounding box; those of heights may be missing."""
 
