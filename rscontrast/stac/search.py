@@ -20,7 +20,7 @@ from rscontrast.stac.items.frame import complete
 from rscontrast.stac.provider import GENERIC, PROVIDERS, Provider, read_provider
 from rscontrast.stac.sources.api import api_items, is_api
 from rscontrast.stac.sources.files import is_parquet
-from rscontrast.stac.sources.hrefs import absolute
+from rscontrast.stac.sources.hrefs import absolute, local_path
 from rscontrast.stac.sources.http import Http
 from rscontrast.stac.sources.parquet import count_left, scan
 from rscontrast.stac.sources.static import Link, is_lines, read_document, start, walk
@@ -84,7 +84,7 @@ def search(
     )
     publisher = read_provider(provider)
     if isinstance(source, str | PathLike):
-        href = str(source)
+        href = local_path(str(source))
         if "://" not in href and not Path(href).expanduser().exists():
             href, publisher = _endpoint(href, publisher)
         return _search_place(href, query, Http(publisher.policy, publisher.headers))
@@ -117,9 +117,9 @@ def _endpoint(source: str, publisher: Provider) -> tuple[str, Provider]:
 
 def _search_place(href: str, query: Query, http: Http) -> gpd.GeoDataFrame:
     if is_parquet(href) or Path(href).expanduser().is_dir():
-        frame = scan(href, query)
+        frame = scan(href, query, http=http)
         if frame.empty:
-            raise nothing_left(href, count_left(href, query))
+            raise nothing_left(href, count_left(href, query, http))
         return select(frame, query, source=href)
     root = start(href)
     document = None if is_lines(root) else read_document(Link(root, ""), http)

@@ -64,7 +64,7 @@ class Rows:
             return Value(gpd.GeoSeries(series).to_numpy(), "geometry")
         try:
             data = pa.array(series, from_pandas=True)
-        except (pa.ArrowException, TypeError, ValueError) as error:
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             got = f"{name}, which holds values of several types"
             raise InputError("filter", got, "properties of one type in all items") from error
         return typed(data, data.type, self)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ class Place:
 
     href: str
     """Path or URL."""
+    http: Http = field(default_factory=Http, compare=False)
+    """What fetches a URL."""
 
     @property
     def remote(self) -> bool:
@@ -50,7 +52,7 @@ class Place:
         import pyarrow as pa
 
         try:
-            with _remote(self.href) if self.remote else nullcontext() as remote:
+            with _remote(self.href, self.http) if self.remote else nullcontext() as remote:
                 yield _far(remote) if self.remote else _near(self.href)
         except (InputError, CatalogError):
             raise
@@ -65,18 +67,19 @@ class Place:
             raise InputError("source", self.href, allowed) from error
 
 
-def places(href: str) -> list[Place]:
+def places(href: str, http: Http | None = None) -> list[Place]:
     """List the files of Parquet under a path or URL.
 
     Args:
         href: a file, or a folder, whose files at any depth are taken; over HTTP, a file.
+        http: what fetches a URL.
 
     Raises:
         InputError: there is none.
     """
     href = local_path(href)
     if "://" in href:
-        return _remote_places(href)
+        return _remote_places(href, http or Http())
     path = Path(href).expanduser()
     if not path.is_dir():
         return [Place(str(path))]
@@ -104,9 +107,9 @@ def _allowed(folder: Path) -> str:
     return f"{allowed}, or the catalog in it: {found}" if found else allowed
 
 
-def _remote_places(href: str) -> list[Place]:
+def _remote_places(href: str, http: Http) -> list[Place]:
     if is_parquet(href) or href.startswith(HTTP):
-        return [Place(href)]
+        return [Place(href, http)]
     scheme = href.partition("://")[0]
     try:
         found = sorted(_store(href).find(href))
@@ -147,10 +150,10 @@ def _far(file: Any) -> "ds.ParquetFileFragment":
     return ds.ParquetFileFormat().make_fragment(file)
 
 
-def _remote(href: str) -> Any:
+def _remote(href: str, http: Http) -> Any:
     """Open a URL for reading by ranges: what Arrow asks for, and nothing ahead of it."""
     if href.startswith(HTTP):
-        return RangeFile(href, Http())
+        return RangeFile(href, http)
     return _store(href).open(href, cache_type="none")
 
 

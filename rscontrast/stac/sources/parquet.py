@@ -25,6 +25,7 @@ from rscontrast.stac.items.convert import unique_items
 from rscontrast.stac.items.frame import TIMES, TOP, require_footprints, require_times, sort_items
 from rscontrast.stac.sources.expression import push_down
 from rscontrast.stac.sources.files import Place, places
+from rscontrast.stac.sources.http import Http
 from rscontrast.stac.sources.table import geometry_column, is_lonlat, table_frame
 from rscontrast.types import PathOrStr
 
@@ -66,7 +67,9 @@ class Part:
             raise InputError("source", self.href, allowed) from error
 
 
-def scan(source: PathOrStr, query: Query, *, assets: bool = True) -> gpd.GeoDataFrame:
+def scan(
+    source: PathOrStr, query: Query, *, assets: bool = True, http: Http | None = None
+) -> gpd.GeoDataFrame:
     """Read the items that may meet a query: all that do, and few others.
 
     A GeoParquet of items' properties alone is read too: its rows get the ids
@@ -76,6 +79,7 @@ def scan(source: PathOrStr, query: Query, *, assets: bool = True) -> gpd.GeoData
         source: path or URL of a file, or a folder of files.
         query: conditions; ``max_items`` plays no part.
         assets: whether to read the assets and links, the bulk of a file; else there are none.
+        http: what fetches a URL.
 
     Returns:
         a frame of items by (time, id), maybe empty; ``assets``, ``links`` and whatever else
@@ -85,7 +89,7 @@ def scan(source: PathOrStr, query: Query, *, assets: bool = True) -> gpd.GeoData
         InputError: no file of items, or one without a CRS; an unknown collection or property.
         CatalogError: a remote file that cannot be read.
     """
-    files = places(str(source))
+    files = places(str(source), http)
     with ThreadPoolExecutor(THREADS) as pool:
         parts = list(pool.map(lambda place: _read(place, query, assets), files))
     if query.filter is not None:
@@ -115,7 +119,12 @@ def read_items(path: PathOrStr, *, assets: bool = True) -> gpd.GeoDataFrame:
         InputError: it is missing or holds no items.
         CatalogError: a remote file that cannot be read.
     """
-    frame = scan(path, Query(), assets=assets)
+    try:
+        frame = scan(path, Query(), assets=assets)
+    except InputError as error:
+        # What is asked for here is a file of items, whose parameter has that name.
+        argument = "items" if error.argument == "source" else error.argument
+        raise InputError(argument, error.got, error.allowed) from error
     if frame.empty:
         raise EmptySearchError(f"{path}: no item in it; name a source that has some")
     require_times(frame)
@@ -123,7 +132,7 @@ def read_items(path: PathOrStr, *, assets: bool = True) -> gpd.GeoDataFrame:
     return unique_items(frame).reset_index(drop=True)
 
 
-def count_left(source: PathOrStr, query: Query) -> list[str]:
+def count_left(source: PathOrStr, query: Query, http: Http | None = None) -> list[str]:
     """Tell how many items each condition leaves, as far as the narrow columns know."""
     steps = {
         "items": Query(),
@@ -137,7 +146,9 @@ def count_left(source: PathOrStr, query: Query) -> list[str]:
     counts, before = [], None
     for text, step in steps.items():
         if step != before:
-            counts.append(f"{sum(_count(place, step) for place in places(str(source)))} {text}")
+            counts.append(
+                f"{sum(_count(place, step) for place in places(str(source), http))} {text}"
+            )
         before = step
     return counts
 
