@@ -62,7 +62,8 @@ def acquisitions(
         choose("cloud", cloud, map(str, items.columns))
     times = instants(items).dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
     order = np.lexsort([*(text(items, key).astype(str) for key in ("collection", "id")), times])
-    items, times = items.iloc[order], times[order]
+    if (np.diff(order) != 1).any():  # a search gives them in this order
+        items, times = items.iloc[order], times[order]
     if place is None:
         names = np.full(len(items), "", dtype=object)
         label = _touching(items, times, limit)
@@ -176,6 +177,8 @@ def _join(
     area = np.maximum(shapely.area(shapes), 1e-12)
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        if len(first) == len(values):
+            return values[lead]
         total = np.add.reduceat((values * area)[order], first)
         share: NDArray[np.float64] = total / np.add.reduceat(area[order], first)
         return share
@@ -198,12 +201,16 @@ def _join(
         geometry=_united(shapes[order], first),
         crs=items.crs,
     )
+    if (np.diff(lead) > 0).all():
+        return joined
     return joined.iloc[np.argsort(lead)].reset_index(drop=True)
 
 
 def _parts(values: NDArray[np.object_], first: Labels) -> list[list[str]]:
-    ends = [*first[1:].tolist(), len(values)]
     listed = values.tolist()
+    if len(first) == len(listed):
+        return [[value] for value in listed]
+    ends = [*first[1:].tolist(), len(values)]
     return [listed[start:end] for start, end in zip(first.tolist(), ends, strict=True)]
 
 

@@ -49,8 +49,10 @@ def classify(shapes: Shapes, series: Labels) -> Classes:
     scale = np.exp2(np.floor(np.log2(size)))
     # Members of a class lie within a quarter of their size, so that they share half and more.
     cell = np.floor((main[:, :2] + main[:, 2:]) / 2 / (scale / 4))
-    key = pd.DataFrame(np.column_stack([series, scale, cell]))
-    label = key.groupby(list(key), sort=True).ngroup().to_numpy(np.intp)
+    label = np.zeros(len(shapes), dtype=np.intp)
+    for column in (series, *scale.T, *cell.T):
+        own, values = pd.factorize(column, sort=True)
+        label = pd.factorize(label * len(values) + own, sort=True)[0]
     area = shapely.area(shapes)
     order = np.lexsort([*bounds.T, -area, label])
     first = np.flatnonzero(np.diff(label[order], prepend=-1))

@@ -39,9 +39,9 @@ def number(items: gpd.GeoDataFrame, *names: str) -> NDArray[np.float64]:
 def crs_codes(items: gpd.GeoDataFrame) -> NDArray[np.object_]:
     """CRS of each item, "" where unknown; the assets are asked only where the item is silent."""
     epsg = number(items, "proj:epsg")
-    codes = text(items, "proj:code")
-    known = np.char.add("EPSG:", np.nan_to_num(epsg).astype(np.int64).astype(str)).astype(object)
-    codes = np.where((codes == "") & ~np.isnan(epsg), known, codes)
+    codes = text(items, "proj:code").copy()
+    told = (codes == "") & ~np.isnan(epsg)
+    codes[told] = np.char.add("EPSG:", epsg[told].astype(np.int64).astype(str))
     if "assets" in items:
         for silent in np.flatnonzero(codes == ""):
             codes[silent] = item_crs({"assets": items["assets"].iloc[silent]})

@@ -51,7 +51,7 @@ class PairTable:
         self.selection, self.named = selection, named
         series = codes(*(acquired[name].to_numpy(object) for name in ("collection", "name")))
         layout = lay_out(acquired, series, selection.min_overlap or 0, named=named)
-        layout = layout.keep(selection.usable(acquired.iloc[layout.order]))
+        layout = layout.keep(selection.usable(acquired)[layout.order])
         usable = len(layout.order)
         if selection.calendar is not None:
             layout = layout.keep(
