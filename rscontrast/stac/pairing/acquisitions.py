@@ -6,6 +6,8 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
@@ -61,7 +63,7 @@ def acquisitions(
     if cloud != CLOUD:
         choose("cloud", cloud, map(str, items.columns))
     times = instants(items).dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
-    order = np.lexsort([*(text(items, key).astype(str) for key in ("collection", "id")), times])
+    order = _order(items, times)
     if (np.diff(order) != 1).any():  # a search gives them in this order
         items, times = items.iloc[order], times[order]
     if place is None:
@@ -82,6 +84,16 @@ def _whole(items: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     if items.crs is None:
         raise InputError("items", "no CRS", "footprints with a CRS: items.set_crs('EPSG:4326')")
     return items if items.crs == "EPSG:4326" else items.to_crs("EPSG:4326")
+
+
+def _order(items: gpd.GeoDataFrame, times: NDArray[np.datetime64]) -> Labels:
+    """By time, collection and id, whatever the order that items come in."""
+    columns = {"time": pa.array(times)}
+    for name in ("collection", "id"):
+        columns[name] = pa.array(text(items, name)).cast(pa.large_string())
+    keys = [(name, "ascending") for name in columns]
+    order: Labels = pc.sort_indices(pa.table(columns), sort_keys=keys).to_numpy().astype(np.intp)
+    return order
 
 
 def _names(items: gpd.GeoDataFrame, place: Sequence[str]) -> NDArray[np.object_]:

@@ -16,8 +16,8 @@ def text(items: gpd.GeoDataFrame, name: str) -> NDArray[np.object_]:
     """A property as it is, "" where an item has none, [N]."""
     if name not in items:
         return np.full(len(items), "", dtype=object)
-    text: NDArray[np.object_] = items[name].astype(object).where(items[name].notna(), "").to_numpy()
-    return text
+    found: NDArray[np.object_] = items[name].to_numpy(dtype=object, na_value="")
+    return found
 
 
 def number(items: gpd.GeoDataFrame, *names: str) -> NDArray[np.float64]:
