@@ -153,5 +153,5 @@ def test_their_time_series_stacks_the_files_of_a_date_instead(folder):
 
 
 def test_rules_that_leave_no_pair_of_their_dates_say_so(raster):
-    with pytest.raises(EmptySearchError, match="no pair among 2 dates"):
+    with pytest.raises(EmptySearchError, match="no pair among 4 files"):
         TemporalPairSampler(raster, min_gap=100)
