@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def respond(self, request: Request) -> Reply:
-        raise NotImplementedError
+        raise NotImplementedError  # each server makes a handler of its own, see above
 
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
