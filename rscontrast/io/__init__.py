@@ -2,5 +2,6 @@
 
 from rscontrast.io.read import ItemSource as ItemSource
 from rscontrast.io.read import read_classes as read_classes
+from rscontrast.io.read import read_dates as read_dates
 from rscontrast.io.read import read_mosaic as read_mosaic
 from rscontrast.io.write import CogWriter as CogWriter

@@ -2,11 +2,13 @@
 
 import math
 from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from odc.geo.crs import CRS as GridCRS  # noqa: N811  # pyproj has one of that name
 from odc.geo.geobox import GeoBox
 from odc.geo.types import Shape2d
 from pyproj import CRS, Transformer
@@ -21,17 +23,29 @@ type Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 """x and y."""
 
 
-def lattice_offset(transform: Affine, geobox: GeoBox) -> tuple[int, int] | None:
+class Placed(Protocol):
+    """Pixels somewhere: a GeoBox is, and so is what a reader makes of it."""
+
+    @property
+    def shape(self) -> Any:
+        """(H, W)."""
+
+    @property
+    def transform(self) -> Affine:
+        """Pixels to coordinates."""
+
+
+def lattice_offset(transform: Affine, grid: Placed) -> tuple[int, int] | None:
     """(row, col) of the grid's corner in the file, if the two are one lattice; else None."""
-    shift = ~transform @ geobox.transform
+    shift = ~transform @ grid.transform
     row, col = round(shift.f), round(shift.c)
-    drift = max(geobox.shape) * max(abs(shift.a - 1), abs(shift.e - 1), abs(shift.b), abs(shift.d))
+    drift = max(grid.shape) * max(abs(shift.a - 1), abs(shift.e - 1), abs(shift.b), abs(shift.d))
     # Under a hundredth of a pixel the two lattices are one written with other digits.
     aligned = drift < 0.01 and abs(shift.f - row) < 0.01 and abs(shift.c - col) < 0.01
     return (row, col) if aligned else None
 
 
-def outline(shape: Shape2d) -> Points:
+def outline(shape: tuple[int, int] | Shape2d) -> Points:
     """Points (x, y) in pixels along the border of a grid: a straight edge bends in another CRS."""
     along = np.linspace(0, 1, 9)
     low, high = np.zeros_like(along), np.ones_like(along)
@@ -63,7 +77,12 @@ def crs_wkt(geobox: GeoBox) -> str:
     if geobox.crs is None:
         where = tuple(geobox.boundingbox)
         raise GridError(f"grid of bounds {where}: no CRS; georeference the file or its item")
-    return geobox.crs.to_wkt()
+    return _wkt(geobox.crs)
+
+
+@lru_cache(maxsize=256)
+def _wkt(crs: GridCRS) -> str:
+    return crs.to_wkt()
 
 
 def footprint(geobox: GeoBox, crs: str) -> BaseGeometry:

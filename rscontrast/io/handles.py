@@ -1,89 +1,132 @@
-"""Open raster handles, kept for the next read: one set a thread, bounded, never across a fork."""
+"""Open raster handles: one a file, shared by all threads that read, bounded, never across a fork.
 
-import atexit
-import os
+GDAL's LIBERTIFF driver reads one handle from many threads at once and opens a file in a fifth of
+the time of its older driver. What it does not know (other formats, some GeoTIFF of odd bits) is
+opened by the driver that does, made safe for threads by GDAL.
+"""
+
 import re
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from rscontrast.errors import AssetError
+from rscontrast.io.pool import Shelf, shelf
 from rscontrast.stac.signing import Signed, Signer
 
-LIMIT = 128
-"""Handles that a thread keeps open; the one unused the longest is closed first."""
+LIMIT = 256
+"""Files that a process keeps open; the one unused the longest is let go first."""
 
-type _Key = tuple[str, Signer | None, int]
+PAUSES = (0.25, 1.0, 4.0)
+"""Seconds before a remote file that could not be read is tried again."""
+
+type _Key = tuple[str, Signer | None, int | None, int]
 
 
 @dataclass(frozen=True)
+class Raster:
+    """What a file says of its pixels; asked for once, since rasterio takes long to say it."""
+
+    shape: tuple[int, int]
+    """(H, W)."""
+    transform: Affine
+    """Pixels to coordinates."""
+    wkt: str | None
+    """CRS."""
+    nodata: tuple[float | None, ...]
+    """Of each band."""
+    masked: bool
+    """Whether it has a mask or an alpha band beside its pixels."""
+    block: tuple[int, int]
+    """(H, W) of what is decoded at once."""
+    pixel_bytes: int
+    """Of the first band."""
+    overviews: tuple[int, ...]
+    """Factors of the thinned copies in the file."""
+
+    @property
+    def tiled(self) -> bool:
+        """Whether blocks are narrower than the file: a strip is decoded in its whole width."""
+        return self.block[1] < self.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
 class Handle:
-    """A file as it is open in this thread."""
+    """A file, or one of its overviews, open for all threads."""
 
     href: str
     """What was asked for, unsigned."""
     signer: Signer | None
     """Who signs it."""
+    level: int | None
+    """Overview; None: the file itself."""
+    key: _Key
+    """What names its content."""
     signed: Signed
     """What opened it."""
-    data: DatasetReader
+    data: DatasetReader = field(repr=False)
     """The open file."""
-    wkt: str | None
-    """Its CRS; kept, since asking for it costs as much as reading a small window."""
+    raster: Raster = field(repr=False)
+    """What it says of itself."""
 
-    def read(self, index: int, **options: Any) -> NDArray[Any]:
-        """Read a band as rasterio does; what was signed is tried once more, signed anew.
+    @property
+    def remote(self) -> bool:
+        """Whether a server is asked for each part of it."""
+        return _remote(self.href)
 
-        Of a refusal in the midst of a file GDAL says no more than that the read failed.
+    def read(self, indexes: list[int], **options: Any) -> NDArray[Any]:
+        """Read bands as rasterio does, [n, h, w], on one of the reading threads.
+
+        What fails at a server is tried again after a while, through a new handle; what was signed
+        is signed anew. Of a refusal in the midst of a file GDAL says no more than that the read
+        failed.
 
         Raises:
             RasterioError: GDAL cannot read it.
             AssetError: access is refused.
         """
-        try:
-            return self._read(index, options)
-        except RasterioError:
-            if self.signer is None:
-                raise
-            if self.signer.sign(self.href, refused=self.signed) == self.signed:
-                raise
-        return handle(self.href, self.signer, refused=self.signed)._read(index, options)
+        return self._patiently(lambda data: data.read(indexes, **options))
 
-    def _read(self, index: int, options: Mapping[str, Any]) -> NDArray[Any]:
+    def read_mask(self, **options: Any) -> NDArray[np.bool_]:
+        """Read where the file's mask or alpha band lets pixels be seen, [h, w].
+
+        Raises:
+            RasterioError: GDAL cannot read it.
+            AssetError: access is refused.
+        """
+        seen: NDArray[np.bool_] = self._patiently(lambda d: d.read_masks(1, **options)) != 0
+        return seen
+
+    def _patiently(self, read: Callable[[DatasetReader], NDArray[Any]]) -> NDArray[Any]:
+        at, refused = self, self.signed
+        for pause in PAUSES if self.remote else ():
+            try:
+                return at._once(read)
+            except RasterioError:
+                time.sleep(pause)
+                _shelf().drop(self.key, at)
+                at = _open(self.key, refused)
+        return at._once(read)
+
+    def _once(self, read: Callable[[DatasetReader], NDArray[Any]]) -> NDArray[Any]:
         with _access(self.signed):
-            pixels: NDArray[Any] = self.data.read(index, **options)
-        return pixels
+            return read(self.data)
 
 
-class _Handles(threading.local):
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.open: OrderedDict[_Key, Handle] = OrderedDict()
-
-
-_handles = _Handles()
-_inherited: list[object] = []
-
-
-@atexit.register
-def _close() -> None:
-    """Close this thread's handles while rasterio can still say what goes wrong in doing so."""
-    while _handles.pid == os.getpid() and _handles.open:
-        _handles.open.popitem()[1].data.close()
-
-
-def handle(href: str, signer: Signer | None = None, *, refused: Signed | None = None) -> Handle:
-    """Open ``href``, or return the handle that this thread has open already.
+def handle(href: str, signer: Signer | None = None, level: int | None = None) -> Handle:
+    """Open a file, or return the handle that this process has open already.
 
     A local file that was written anew since is opened anew, and so is one whose signature has
     expired.
@@ -91,45 +134,81 @@ def handle(href: str, signer: Signer | None = None, *, refused: Signed | None = 
     Args:
         href: path or URL, unsigned.
         signer: who signs it, now.
-        refused: what opened it before and does so no more.
+        level: overview to open, from 0; None: the file itself.
 
     Raises:
         rasterio.errors.RasterioIOError: GDAL cannot open it.
         AssetError: no signature is to be had, or the one given is refused.
     """
-    if _handles.pid != os.getpid():
-        # A parent's handles are not usable in a child, nor may the child close them.
-        _inherited.append(_handles.open)
-        _handles.pid, _handles.open = os.getpid(), OrderedDict()
-    key = (href, signer, _changed(href))
-    found = _handles.open.pop(key, None)
-    if found is not None and (found.signed == refused or found.signed.until <= time.time()):
-        found.data.close()
-        found = None
-    _handles.open[key] = found = found or _open(href, signer, refused)
-    while len(_handles.open) > LIMIT:
-        _handles.open.popitem(last=False)[1].data.close()
-    return found
+    return opening(href, signer, level).result()
 
 
-def _open(href: str, signer: Signer | None, refused: Signed | None) -> Handle:
+def opening(href: str, signer: Signer | None = None, level: int | None = None) -> "Future[Handle]":
+    """Have a file opened on one of the reading threads; see :func:`handle`."""
+    key = (href, signer, level, _changed(href))
+    made = _shelf().get(key, lambda: _open(key))
+    if signer is not None and made.done() and made.exception() is None:
+        kept = made.result()
+        if kept.signed.until <= time.time():
+            _shelf().drop(key, kept)
+            made = _shelf().get(key, lambda: _open(key))
+    return made
+
+
+def _shelf() -> Shelf[_Key, Handle]:
+    return shelf("handles", lambda: Shelf(LIMIT, lambda _: 1))
+
+
+def _open(key: _Key, refused: Signed | None = None) -> Handle:
+    """Open a file; signed anew, and looked up anew, if what opened it before does so no more."""
+    href, signer, level, _ = key
     signed = Signed(href) if signer is None else signer.sign(href, refused=refused)
     try:
-        with _access(signed), rasterio.Env(**_opening(signed)):
-            data = rasterio.open(signed.href)
+        with _access(signed), rasterio.Env(**_opening(signed, anew=refused is not None)):
+            data = _driver(signed.href, {} if level is None else {"overview_level": level})
+            return Handle(href, signer, level, key, signed, data, _describe(data))
     except RasterioIOError as error:
         if signer is None or not _refused(error):
             raise
         if refused is not None or signer.sign(href, refused=signed) == signed:
             raise AssetError(f"access is refused ({error}): {signer.remedy}") from error
-        return _open(href, signer, signed)
-    return Handle(href, signer, signed, data, data.crs.to_wkt() if data.crs else None)
+        return _open(key, signed)
 
 
-def _opening(signed: Signed) -> dict[str, str]:
+def _driver(href: str, options: Mapping[str, int]) -> DatasetReader:
+    try:
+        data = rasterio.open(href, driver="LIBERTIFF", thread_safe=True, **options)
+        if not _remote(href) or data.block_shapes[0][1] < data.width:
+            return data
+        # Strips are asked for one by one, where the older driver asks for many at once.
+    except RasterioIOError as error:
+        if re.search("No such file|does not exist|HTTP response code", str(error)):
+            raise
+    return rasterio.open(href, thread_safe=True, **options)
+
+
+def _describe(data: DatasetReader) -> Raster:
+    flags = data.mask_flag_enums[0]
+    return Raster(
+        shape=data.shape,
+        transform=data.transform,
+        wkt=data.crs.to_wkt() if data.crs else None,
+        nodata=data.nodatavals,
+        masked=MaskFlags.per_dataset in flags and MaskFlags.nodata not in flags,
+        block=data.block_shapes[0],
+        pixel_bytes=np.dtype(data.dtypes[0]).itemsize,
+        overviews=tuple(data.overviews(1)),
+    )
+
+
+def _opening(signed: Signed, *, anew: bool) -> dict[str, str | int | float]:
     # Without this GDAL lists the folder, which for an object store is a slow request.
-    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
-    if signed.options:
+    options: dict[str, str | int | float] = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    if _remote(signed.href):
+        options |= {"GDAL_HTTP_MAX_RETRY": len(PAUSES), "GDAL_HTTP_RETRY_DELAY": PAUSES[0]}
+        # Enough for the header of most files, which so takes one request.
+        options["GDAL_INGESTED_BYTES_AT_OPEN"] = 32768
+    if signed.options or anew:
         # GDAL remembers that a link was refused, but here the key to it is not in the link.
         options["CPL_VSIL_CURL_NON_CACHED"] = f"/vsicurl/{signed.href}"
     return options
@@ -138,6 +217,10 @@ def _opening(signed: Signed) -> dict[str, str]:
 def _access(signed: Signed) -> AbstractContextManager[Any]:
     """GDAL's options for one file: they hold in this thread and this block only."""
     return rasterio.Env(**dict(signed.options)) if signed.options else nullcontext()
+
+
+def _remote(href: str) -> bool:
+    return "://" in href or href.startswith("/vsi")
 
 
 def _refused(error: BaseException | None) -> bool:

@@ -1,118 +1,169 @@
 """Bands of items onto one grid: windows are read on the source's grid and warped only if needed.
 
-Nothing is read twice and no file is warped as a whole: the window under the grid is found, read,
-made reflectance, and, where the grids differ, reprojected.
+Nothing is read twice and no file is warped as a whole: the windows under the grid are found, all
+asked for at once, read by the reading threads, made reflectance, and, where the grids differ,
+reprojected.
 """
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
-from rasterio.io import DatasetReader
-from rasterio.warp import reproject
-from rasterio.windows import Window
 
-from rscontrast.errors import AssetError, GridError
-from rscontrast.io.grid import (
-    apply_affine,
-    crs_wkt,
-    lattice_offset,
-    outline,
-    same_crs,
-    span,
-    transformer,
-)
-from rscontrast.io.handles import Handle, handle
-from rscontrast.stac.provider import BandSource, MaskSource, Provider
+from rscontrast.errors import AssetError, choose
+from rscontrast.io.parts import File, Part, name, open_file, read_parts, warp
+from rscontrast.io.sources import ItemSource as ItemSource
+from rscontrast.io.sources import inside
+from rscontrast.io.sources import item_source as item_source
+from rscontrast.stac.provider import BandSource, MaskSource
 from rscontrast.types import IGNORE
 
-MARGIN = 3
-"""Source pixels around the window, so that an interpolation at its edge has neighbours."""
+MOSAICS = ("first", "last", "mean")
+"""Which pixel of overlapping items stays: the first usable by time, the last, or their mean."""
+
+type Image = tuple[NDArray[np.float32], NDArray[np.bool_]]
+"""Reflectance [C, H, W] and ``valid`` [H, W]."""
 
 
-@dataclass(frozen=True)
-class ItemSource:
-    """What to read of one item."""
-
-    bands: tuple[BandSource, ...]
-    """The bands, in channel order."""
-    masks: tuple[MaskSource, ...] = ()
-    """Rasters that mark unusable pixels."""
-
-
-def item_source(
-    row: Mapping[str, Any], bands: Sequence[str], provider: Provider, *, masks: bool = True
-) -> ItemSource:
-    """Find the bands, and the masks if they count, among the assets of an item.
+def read_mosaic(items: Sequence[ItemSource], geobox: GeoBox, *, mosaic: str = "first") -> Image:
+    """Read the items of one acquisition onto a grid.
 
     Args:
-        row: of the items' frame.
-        bands: asset keys, band names or common names; the channel order.
-        provider: where bands lie in the assets.
-        masks: whether cloud masks make pixels unusable.
-
-    Raises:
-        BandError: the item lacks a band.
-    """
-    sources = tuple(provider.band(row, band) for band in bands)
-    return ItemSource(sources, provider.masks(row) if masks else ())
-
-
-def read_mosaic(
-    items: Sequence[ItemSource], geobox: GeoBox
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Read the items of one acquisition; where they overlap, the first usable pixel stays.
-
-    Args:
-        items: at least one, each with the same bands.
+        items: at least one, each with the same bands, by time.
         geobox: the grid to read onto.
+        mosaic: which pixel stays where items overlap: the "first" usable one, the "last", or the
+            "mean" of all that are usable. Where none is usable, those that are merely seen.
 
     Returns:
-        reflectance [C, H, W], 0 where there is no data, and ``valid`` [H, W]: data in every band
-        and no mask set.
+        reflectance [C, H, W], 0 where there is no data, and ``valid`` [H, W]: data in every band,
+        let be seen by the file's own mask, within the footprint, and no cloud mask set.
 
     Raises:
+        InputError: an unknown ``mosaic``.
         AssetError: names item, asset and window of what cannot be read.
+        GridError: a file has no place on the earth.
     """
-    image, valid = _read_item(items[0], geobox)
-    for item in items[1:]:
-        if valid.all():
-            break
-        other, usable = _read_item(item, geobox)
-        # A cloudy pixel is better than none: it is seen, though not valid.
-        take = (usable & ~valid) | (np.isnan(image).any(axis=0) & ~np.isnan(other).any(axis=0))
-        image = np.where(take, other, image)
-        valid |= usable
-    return np.nan_to_num(image, copy=False), valid
+    return read_dates([items], geobox, mosaic=mosaic)[0]
 
 
-def _read_item(item: ItemSource, geobox: GeoBox) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    image = np.stack([_read_reflectance(band, geobox) for band in item.bands])
-    valid = ~np.isnan(image).any(axis=0)
-    for mask in item.masks:
-        if valid.any():
-            valid &= ~read_mask(mask, geobox)
-    return image, valid
+def read_dates(
+    dates: Sequence[Sequence[ItemSource]], geobox: GeoBox, *, mosaic: str = "first"
+) -> list[Image]:
+    """Read several acquisitions onto a grid, all their windows at once.
+
+    Args:
+        dates: the items of each, as in :func:`read_mosaic`.
+        geobox: the grid to read onto.
+        mosaic: as in :func:`read_mosaic`.
+
+    Returns:
+        as :func:`read_mosaic`, for each.
+
+    Raises:
+        InputError, AssetError, GridError: as :func:`read_mosaic`.
+    """
+    if choose("mosaic", mosaic, MOSAICS) == "mean":
+        every = iter(_read_items([item for items in dates for item in items], geobox))
+        return [_mean([next(every) for _ in items]) for items in dates]
+    queues = [list(items if mosaic == "last" else reversed(items)) for items in dates]
+    images = _read_items([queue.pop() for queue in queues], geobox)
+    # The next item of a date is read only where those before leave a gap.
+    while gaps := [n for n, queue in enumerate(queues) if queue and not images[n][1].all()]:
+        for n, other in zip(
+            gaps, _read_items([queues[n].pop() for n in gaps], geobox), strict=True
+        ):
+            images[n] = _fill(images[n], other)
+    return [(_filled(image), valid) for image, valid in images]
 
 
-def _read_reflectance(source: BandSource, geobox: GeoBox) -> NDArray[np.float32]:
-    """Reflectance [H, W], NaN where there is no data."""
-    out = np.full(geobox.shape, np.nan, dtype=np.float32)
-    part = _read_window(source, geobox, Resampling.bilinear)
-    if part is None:
-        return out
-    values = part.pixels.astype(np.float32)
-    values[part.empty] = np.nan
-    values *= np.float32(source.scale)
-    values += np.float32(source.offset)
-    return part.place(values, out, Resampling.bilinear, np.nan)
+def _filled(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """0 where there is no data."""
+    np.copyto(image, 0, where=np.isnan(image))
+    return image
+
+
+def _fill(one: Image, other: Image) -> Image:
+    (image, valid), (more, usable) = one, other
+    # A cloudy pixel is better than none: it is seen, though not valid.
+    take = (usable & ~valid) | (np.isnan(image).any(axis=0) & ~np.isnan(more).any(axis=0))
+    return np.where(take, more, image), valid | usable
+
+
+def _mean(images: Sequence[Image]) -> Image:
+    if len(images) == 1:
+        return _filled(images[0][0]), images[0][1]
+    valid = np.logical_or.reduce([usable for _, usable in images])
+    total = np.zeros_like(images[0][0])
+    count = np.zeros(valid.shape, dtype=np.float32)
+    for image, usable in images:
+        counts = (usable | ~valid) & ~np.isnan(image).any(axis=0)
+        total += np.where(counts, image, 0)
+        count += counts
+    total /= np.maximum(count, 1)
+    return total, valid
+
+
+def _read_items(items: Sequence[ItemSource], geobox: GeoBox) -> list[Image]:
+    """Reflectance, NaN where there is no data, and ``valid`` of each item."""
+    bands = [_files(item.bands) for item in items]
+    masks = [[File((mask,), nearest=True) for mask in item.masks] for item in items]
+    files = [file for both in zip(bands, masks, strict=True) for side in both for file in side]
+    parts = iter(read_parts(files, geobox))
+    images = []
+    for item, of_bands, of_masks in zip(items, bands, masks, strict=True):
+        found = [(file, part) for file in of_bands if (part := next(parts)) is not None]
+        image = _reflectance(item, found, geobox)
+        valid = ~np.isnan(image).any(axis=0)
+        if item.footprint is not None and found and valid.any():
+            valid &= inside(item.footprint, found[0][1].wkt, found[0][1].pixel, geobox)
+        for mask, part in zip(item.masks, [next(parts) for _ in of_masks], strict=True):
+            if valid.any():
+                valid &= ~_unusable(mask, part, geobox)
+        images.append((image, valid))
+    return images
+
+
+def _files(bands: Sequence[BandSource]) -> list[File]:
+    """Bring bands of one file together."""
+    files: dict[object, list[BandSource]] = {}
+    for band in bands:
+        files.setdefault((band.href, band.signer), []).append(band)
+    return [File(tuple(of_file)) for of_file in files.values()]
+
+
+def _reflectance(
+    item: ItemSource, found: Sequence[tuple[File, Part]], geobox: GeoBox
+) -> NDArray[np.float32]:
+    """Bands of an item, [C, H, W], NaN where there is no data."""
+    scaled: dict[object, tuple[Part, dict[BandSource, NDArray[np.float32]]]] = {}
+    for file, part in found:
+        # Bands of one grid are brought onto another one together: where to is found once.
+        alike = (part.transform, part.wkt, part.corner, part.values.shape[1:])
+        _, bands = scaled.setdefault(alike, (part, {}))
+        for band, numbers, empty in zip(file.bands, part.values, part.empty, strict=True):
+            bands[band] = _scale(band, numbers, empty)
+    image = np.full((len(item.bands), *geobox.shape), np.nan, dtype=np.float32)
+    for part, bands in scaled.values():
+        out = np.full((len(bands), *geobox.shape), np.nan, dtype=np.float32)
+        warp(np.stack(list(bands.values())), part, out, geobox, Resampling.bilinear)
+        rows = {band: row for row, band in enumerate(bands)}
+        for channel, band in enumerate(item.bands):
+            if band in rows:
+                image[channel] = out[rows[band]]
+    return image
+
+
+def _scale(
+    band: BandSource, numbers: NDArray[Any], empty: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    values = numbers.astype(np.float32)
+    values[empty] = np.nan
+    values *= np.float32(band.scale)
+    values += np.float32(band.offset)
+    return values
 
 
 def read_mask(source: MaskSource, geobox: GeoBox) -> NDArray[np.bool_]:
@@ -132,16 +183,20 @@ def read_mask(source: MaskSource, geobox: GeoBox) -> NDArray[np.bool_]:
         AssetError: it cannot be read, or holds fractions where the rule asks for bits.
         GridError: it has no place on the earth.
     """
-    out = np.ones(geobox.shape, dtype=np.uint8)
-    part = _read_window(source, geobox, Resampling.nearest)
-    if part is None:
-        return out.astype(bool)
-    try:
-        unusable = source.rule.unusable(part.pixels)
-    except ValueError as error:
-        raise AssetError(f"{_name(source)}: {error}") from error
-    unusable |= part.empty & (part.pixels != 0)
-    return part.place(unusable.astype(np.uint8), out, Resampling.nearest, IGNORE).astype(bool)
+    return _unusable(source, read_parts([File((source,), nearest=True)], geobox)[0], geobox)
+
+
+def _unusable(source: MaskSource, part: Part | None, geobox: GeoBox) -> NDArray[np.bool_]:
+    out = np.ones((1, *geobox.shape), dtype=np.uint8)
+    if part is not None:
+        try:
+            unusable = source.rule.unusable(part.values)
+        except ValueError as error:
+            raise AssetError(f"{name(source)}: {error}") from error
+        unusable |= part.empty & (part.values != 0)
+        warp(unusable.astype(np.uint8), part, out, geobox, Resampling.nearest)
+    unusable_there: NDArray[np.bool_] = out[0] != 0
+    return unusable_there
 
 
 def read_classes(source: BandSource, geobox: GeoBox, *, fill: int = IGNORE) -> NDArray[np.uint8]:
@@ -159,72 +214,16 @@ def read_classes(source: BandSource, geobox: GeoBox, *, fill: int = IGNORE) -> N
         AssetError: it cannot be read, or holds values other than 0 to 255.
         GridError: it has no place on the earth.
     """
-    out = np.full(geobox.shape, fill, dtype=np.uint8)
-    part = _read_window(source, geobox, Resampling.nearest)
+    classes = np.full(geobox.shape, fill, dtype=np.uint8)
+    part = read_parts([File((source,), nearest=True)], geobox)[0]
     if part is None:
-        return out
-    values = np.where(part.empty, np.int16(fill), part.pixels)
+        return classes
+    values = np.where(part.empty, np.int16(fill), part.values)
     bad = values[(values < 0) | (values > IGNORE) | (values != np.floor(values))]
     if bad.size:
-        raise AssetError(f"{_name(source)}: value {bad[0]} is no class; allowed: 0 to 255")
-    return part.place(values.astype(np.uint8), out, Resampling.nearest, fill)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The source pixels under a grid: [h, w], on a grid of their own."""
-
-    pixels: NDArray[Any]
-    empty: NDArray[np.bool_]
-    transform: Affine
-    crs: Any
-    geobox: GeoBox
-    corner: tuple[int, int] | None
-    """(row, col) of the first pixel in the grid, where the two grids are one lattice."""
-
-    def place(
-        self, values: NDArray[Any], out: NDArray[Any], method: Resampling, nodata: float
-    ) -> NDArray[Any]:
-        if self.corner is not None:
-            (row, col), (height, width) = self.corner, values.shape
-            out[row : row + height, col : col + width] = values
-            return out
-        reproject(
-            values,
-            out,
-            src_transform=self.transform,
-            src_crs=self.crs,
-            dst_transform=self.geobox.transform,
-            dst_crs=self.geobox.crs,
-            src_nodata=nodata,
-            dst_nodata=nodata,
-            resampling=method,
-        )
-        return out
-
-
-def _read_window(source: BandSource, geobox: GeoBox, method: Resampling) -> _Part | None:
-    """Read what lies under the grid, or None where nothing does."""
-    opened, wkt = _open(source)
-    data = opened.data
-    under = _under(data, wkt, geobox)
-    if under is None:
-        return None
-    window, step, corner = under
-    nodata = data.nodata if source.nodata is None else source.nodata
-    # GDAL thins (from overviews) without mixing in nodata only where the file declares it.
-    step = step if nodata == data.nodata else 1
-    shape = (math.ceil(window.height / step), math.ceil(window.width / step))
-    try:
-        pixels = opened.read(source.index, window=window, out_shape=shape, resampling=method)
-    except (RasterioError, IndexError, AssetError) as error:
-        raise _unreadable(source, f"window {window.flatten()}", error) from error
-    empty = np.zeros(shape, dtype=bool) if nodata is None else pixels == nodata
-    if pixels.dtype.kind == "f":
-        empty |= np.isnan(pixels)
-    stretch = Affine.scale(window.width / shape[1], window.height / shape[0])
-    transform = data.transform @ Affine.translation(window.col_off, window.row_off) @ stretch
-    return _Part(pixels, empty, transform, wkt, geobox, corner)
+        raise AssetError(f"{name(source)}: value {bad[0]} is no class; allowed: 0 to 255")
+    warp(values.astype(np.uint8), part, classes[None], geobox, Resampling.nearest)
+    return classes
 
 
 def file_geobox(source: BandSource) -> GeoBox:
@@ -234,57 +233,15 @@ def file_geobox(source: BandSource) -> GeoBox:
         AssetError: it cannot be opened.
         GridError: it has no CRS.
     """
-    opened, wkt = _open(source)
-    return GeoBox(opened.data.shape, opened.data.transform, wkt)
+    raster = open_file(source).raster
+    return GeoBox(raster.shape, raster.transform, raster.wkt)
 
 
-def _open(source: BandSource) -> tuple[Handle, str]:
-    try:
-        opened = handle(source.href, source.signer)
-    except (RasterioError, AssetError) as error:
-        raise _unreadable(source, "its header", error) from error
-    if opened.wkt is None:
-        raise GridError(f"{_name(source)}: no CRS, so it has no place on the grid")
-    return opened, opened.wkt
-
-
-def _unreadable(source: BandSource, where: str, error: Exception) -> AssetError:
-    cause = error if isinstance(error, AssetError) else error.__cause__ or error
-    return AssetError(f"{_name(source)}: cannot read {where} of {source.href} ({cause})")
-
-
-def _name(source: BandSource) -> str:
-    return f"item {source.item}, asset {source.asset}"
-
-
-def _under(
-    data: DatasetReader, wkt: str, geobox: GeoBox
-) -> tuple[Window, int, tuple[int, int] | None] | None:
-    """Find the file's pixels under the grid.
-
-    Returns:
-        their window; how many of them make one pixel of the grid along an axis (at least 1); and
-        the (row, col) of the window in the grid if the two are one lattice. None: none lies there.
+def block_shape(source: BandSource) -> tuple[int, int]:
+    """(H, W) of the blocks that a file is decoded in, pixels.
 
     Raises:
-        GridError: the CRS of the file does not reach to where the grid is.
+        AssetError: it cannot be opened.
+        GridError: it has no CRS.
     """
-    target = crs_wkt(geobox)
-    same = same_crs(wkt, target)
-    offset = lattice_offset(data.transform, geobox) if same else None
-    x, y = apply_affine(geobox.transform, *outline(geobox.shape))
-    if not same:
-        x, y = transformer(target, wkt).transform(x, y)
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        where = tuple(round(n, 5) for n in geobox.boundingbox.bbox)
-        raise GridError(f"grid of bounds {where}: has no place in the CRS of {data.name}")
-    cols, rows = apply_affine(~data.transform, np.asarray(x), np.asarray(y))
-    ratio = min(np.ptp(cols) / geobox.shape[1], np.ptp(rows) / geobox.shape[0])
-    step = max(1, math.floor(ratio + 1e-6))
-    margin = 0 if offset else MARGIN * step
-    left, right = span(cols, data.width, margin)
-    top, bottom = span(rows, data.height, margin)
-    if left >= right or top >= bottom:
-        return None
-    corner = None if offset is None else (top - offset[0], left - offset[1])
-    return Window(left, top, right - left, bottom - top), step, corner
+    return open_file(source).raster.block

@@ -1,0 +1,160 @@
+"""Windows of files, put together from cells: what is decoded once serves the windows to come.
+
+A block of a file is decoded whole for any of its pixels, which is most of what reading costs. A
+cell is a block, or several small ones; it is decoded by one of the reading threads, once for all
+who ask for it, and kept for a while.
+"""
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import rasterio.windows
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+
+from rscontrast.io.handles import Handle
+from rscontrast.io.pool import Shelf, shelf, threads
+from rscontrast.io.windows import Window
+
+BYTES = 160 * 2**20
+"""Of decoded cells that a process keeps."""
+
+SIDE = 256
+"""Least side of a cell of a local file, pixels: to ask for many small ones costs more than to
+decode them. From a server each block is a request, and they are better made side by side."""
+
+LARGEST = 16 * 2**20
+"""Bytes of a cell; in a file of larger blocks each window is read for itself."""
+
+SMALL = 4 * 2**20
+"""Bytes of a file without tiles that is one cell."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What a window of a file holds; not to be written to, others see it too."""
+
+    values: NDArray[Any]
+    """Of the bands that were asked for, [n, h, w]."""
+    seen: NDArray[np.bool_] | None
+    """Where the file's own mask lets them be seen, [h, w]; None: it has none."""
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return self.values.nbytes + (0 if self.seen is None else self.seen.nbytes)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A window that is being read."""
+
+    window: Window
+    """Where it is in the file."""
+    shape: tuple[int, int]
+    """Its pixels, (h, w), fewer than the window's where it is thinned."""
+    parts: Sequence[tuple[Window, "Future[Pixels]"]]
+    """The cells under it."""
+
+    def result(self) -> Pixels:
+        """Wait for the cells, and put them together.
+
+        Raises:
+            RasterioError: GDAL cannot read one.
+            AssetError: access is refused.
+        """
+        cells = [(where, future.result()) for where, future in self.parts]
+        if len(cells) == 1:
+            where, cell = cells[0]
+            return cell if where == self.window else _cut(cell, where, self.window)
+        bands, dtype = cells[0][1].values.shape[0], cells[0][1].values.dtype
+        masked = cells[0][1].seen is not None
+        whole = Pixels(
+            np.empty((bands, *self.shape), dtype), np.empty(self.shape, bool) if masked else None
+        )
+        for where, cell in cells:
+            both = _common(where, self.window)
+            into, part = _cut(whole, self.window, both), _cut(cell, where, both)
+            into.values[:] = part.values
+            if into.seen is not None:
+                into.seen[:] = part.seen
+        return whole
+
+
+def request(
+    opened: Handle, indexes: Sequence[int], window: Window, step: int, method: Resampling
+) -> Request:
+    """Have a window read.
+
+    Args:
+        opened: the file.
+        indexes: its bands, from 1.
+        window: within the file.
+        step: thin it by this factor along both axes, 1 or more.
+        method: how it is thinned.
+    """
+    bands = list(indexes)
+    side = cell_shape(opened, len(bands)) if step == 1 else None
+    if side is None:
+        shape = (math.ceil(window.height / step), math.ceil(window.width / step))
+        future = threads().submit(_read, opened, bands, window, shape, method)
+        return Request(window, shape, [(window, future)])
+    cells: Shelf[Any, Pixels] = shelf("cells", lambda: Shelf(BYTES, lambda cell: cell.bytes))
+    parts = []
+    for where in _cells(opened.raster.shape, side, window):
+        make = partial(_read, opened, bands, where, (where.height, where.width), method)
+        parts.append((where, cells.get((opened.key, *bands, where), make)))
+    return Request(window, (window.height, window.width), parts)
+
+
+def cell_shape(opened: Handle, bands: int) -> tuple[int, int] | None:
+    """Shape (H, W) of a file's cells; None: its windows are read one by one."""
+    raster = opened.raster
+    of_one = bands * raster.pixel_bytes
+    if not raster.tiled:
+        return raster.shape if math.prod(raster.shape) * of_one <= SMALL else None
+    least = 1 if opened.remote else SIDE
+    rows, cols = (side * math.ceil(least / side) for side in raster.block)
+    return (rows, cols) if rows * cols * of_one <= LARGEST else None
+
+
+def _cells(shape: tuple[int, int], side: tuple[int, int], window: Window) -> list[Window]:
+    tops = range(window.top // side[0] * side[0], window.top + window.height, side[0])
+    lefts = range(window.left // side[1] * side[1], window.left + window.width, side[1])
+    return [
+        Window(top, left, min(side[0], shape[0] - top), min(side[1], shape[1] - left))
+        for top in tops
+        for left in lefts
+    ]
+
+
+def _read(
+    opened: Handle, bands: list[int], window: Window, shape: tuple[int, int], method: Resampling
+) -> Pixels:
+    options: dict[str, Any] = {"window": rasterio.windows.Window(*window.flatten())}
+    if shape != (window.height, window.width):
+        options |= {"out_shape": shape, "resampling": method}
+    values = opened.read(bands, **options)
+    seen = opened.read_mask(**options) if opened.raster.masked else None
+    values.flags.writeable = False
+    return Pixels(values, seen)
+
+
+def _common(a: Window, b: Window) -> Window:
+    top, left = max(a.top, b.top), max(a.left, b.left)
+    bottom = min(a.top + a.height, b.top + b.height)
+    right = min(a.left + a.width, b.left + b.width)
+    return Window(top, left, bottom - top, right - left)
+
+
+def _cut(pixels: Pixels, where: Window, window: Window) -> Pixels:
+    """The part of the pixels at ``where`` that lies in a window within it."""
+    rows = slice(window.top - where.top, window.top - where.top + window.height)
+    cols = slice(window.left - where.left, window.left - where.left + window.width)
+    seen = None if pixels.seen is None else pixels.seen[rows, cols]
+    return Pixels(pixels.values[:, rows, cols], seen)

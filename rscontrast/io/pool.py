@@ -1,0 +1,129 @@
+"""The threads that read, and what they have read lately: one set a process, made when first used.
+
+Files are opened and read on these threads only, never on the caller's. So a patch waits for its
+slowest window instead of for their sum, and a process that was forked from one that has read
+before shares no connection with it: its threads are new ones, and so is what they hold.
+"""
+
+import atexit
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+THREADS = 16
+"""Threads that read: more than cores, since those that wait for a server cost nothing."""
+
+
+class Shelf[Key: Hashable, Value]:
+    """What was made lately, up to a limit; who asks for what is being made waits for the same."""
+
+    def __init__(self, limit: int, size: Callable[[Value], int]) -> None:
+        """Take the limit, and how much of it a value takes."""
+        self.limit, self.size = limit, size
+        self.taken = 0
+        """Sum of the sizes of what is there."""
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Key, Future[Value]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Values kept, or being made."""
+        return len(self._kept)
+
+    def get(self, key: Key, make: Callable[[], Value]) -> "Future[Value]":
+        """Return what is there, or have it made on one of the threads.
+
+        What cannot be made is not kept: the next who asks tries again.
+        """
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found
+            # Under the lock, so that two who ask at once do not both make it.
+            made = self._kept[key] = threads().submit(make)
+        made.add_done_callback(lambda future: self._made(key, future))
+        return made
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._kept.clear()
+            self.taken = 0
+
+    def drop(self, key: Key, value: Value) -> None:
+        """Forget a value; what has taken its place by now stays."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None and found.done() and found.result() is value:
+                self._remove(key, found)
+
+    def _made(self, key: Key, future: "Future[Value]") -> None:
+        with self._lock:
+            if self._kept.get(key) is not future:
+                return
+            if future.cancelled() or future.exception() is not None:
+                del self._kept[key]
+                return
+            self.taken += self.size(future.result())
+            for old, other in list(self._kept.items()):
+                if self.taken <= self.limit:
+                    break
+                if other.done() and other is not future:
+                    self._remove(old, other)
+
+    def _remove(self, key: Key, future: "Future[Value]") -> None:
+        del self._kept[key]
+        self.taken -= self.size(future.result())
+
+
+class _Process:
+    """What belongs to one process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.threads: ThreadPoolExecutor | None = None
+        self.shelves: dict[str, Shelf[Any, Any]] = {}
+
+
+_process = _Process()
+_inherited: list[object] = []
+
+
+def _forget() -> None:
+    """In a child: leave the parent's files and connections alone, not even closing them."""
+    global _process  # noqa: PLW0603  # the one thing that a fork must replace
+    _inherited.append(_process)
+    _process = _Process()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+@atexit.register
+def _close() -> None:
+    """Let files go while GDAL can still close them."""
+    for kept in _process.shelves.values():
+        kept.clear()
+
+
+def threads() -> ThreadPoolExecutor:
+    """The reading threads of this process."""
+    here = _process
+    if here.threads is None:
+        with here.lock:
+            here.threads = here.threads or ThreadPoolExecutor(THREADS, "rscontrast-read")
+    return here.threads
+
+
+def shelf[Key: Hashable, Value](
+    name: str, make: Callable[[], Shelf[Key, Value]]
+) -> Shelf[Key, Value]:
+    """The shelf of that name of this process, made when first asked for."""
+    here = _process
+    if name not in here.shelves:
+        with here.lock:
+            here.shelves.setdefault(name, make())
+    return here.shelves[name]
