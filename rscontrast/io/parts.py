@@ -105,22 +105,22 @@ def warp(
         row, col = part.corner
         out[:, row : row + values.shape[1], col : col + values.shape[2]] = values
         return
-    # GDAL takes three times as long where it must look for gaps in each band.
+    # Without gaps GDAL takes a third of the time. With gaps each band goes alone: those of one
+    # band are none in the others.
     gaps = values.dtype.kind == "f" and bool(np.isnan(values).any())
-    reproject(
-        values,
-        out,
-        src_transform=part.transform,
-        src_crs=part.wkt,
-        dst_transform=geobox.transform,
-        dst_crs=crs_wkt(geobox),
-        src_nodata=np.nan if gaps else None,
-        dst_nodata=np.nan if gaps else None,
-        resampling=method,
-        init_dest_nodata=False,
-        # A gap in one band is none in the others.
-        UNIFIED_SRC_NODATA="NO",
-    )
+    for band in range(len(values)) if gaps else [slice(None)]:
+        reproject(
+            values[band],
+            out[band],
+            src_transform=part.transform,
+            src_crs=part.wkt,
+            dst_transform=geobox.transform,
+            dst_crs=crs_wkt(geobox),
+            src_nodata=np.nan if gaps else None,
+            dst_nodata=np.nan if gaps else None,
+            resampling=method,
+            init_dest_nodata=False,
+        )
 
 
 def name(band: BandSource) -> str:
