@@ -43,8 +43,9 @@ class Shelf[Key: Hashable, Value]:
                 self._kept.move_to_end(key)
                 return found
             # Under the lock, so that two who ask at once do not both make it.
-            made = self._kept[key] = threads().submit(make)
+            made = self._kept[key] = Future()
         made.add_done_callback(lambda future: self._made(key, future))
+        submit(_fulfil, made, make)
         return made
 
     def clear(self) -> None:
@@ -64,7 +65,7 @@ class Shelf[Key: Hashable, Value]:
         with self._lock:
             if self._kept.get(key) is not future:
                 return
-            if future.cancelled() or future.exception() is not None:
+            if future.exception() is not None:
                 del self._kept[key]
                 return
             self.taken += self.size(future.result())
@@ -79,11 +80,18 @@ class Shelf[Key: Hashable, Value]:
         self.taken -= self.size(future.result())
 
 
+def _fulfil[Value](promise: "Future[Value]", make: Callable[[], Value]) -> None:
+    try:
+        promise.set_result(make())
+    except BaseException as error:  # whoever waits is told
+        promise.set_exception(error)
+
+
 class _Process:
     """What belongs to one process."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.threads: ThreadPoolExecutor | None = None
         self.shelves: dict[str, Shelf[Any, Any]] = {}
 
@@ -92,30 +100,13 @@ _process = _Process()
 _inherited: list[object] = []
 
 
-def _forget() -> None:
-    """In a child: leave the parent's files and connections alone, not even closing them."""
-    global _process  # noqa: PLW0603  # the one thing that a fork must replace
-    _inherited.append(_process)
-    _process = _Process()
-
-
-os.register_at_fork(after_in_child=_forget)
-
-
-@atexit.register
-def _close() -> None:
-    """Let files go while GDAL can still close them."""
-    for kept in _process.shelves.values():
-        kept.clear()
-
-
-def threads() -> ThreadPoolExecutor:
-    """The reading threads of this process."""
+def submit[Value](make: Callable[..., Value], *arguments: Any) -> "Future[Value]":
+    """Have something done on one of the reading threads of this process."""
     here = _process
-    if here.threads is None:
-        with here.lock:
-            here.threads = here.threads or ThreadPoolExecutor(THREADS, "rscontrast-read")
-    return here.threads
+    with here.lock:
+        if here.threads is None:
+            here.threads = ThreadPoolExecutor(THREADS, "rscontrast-read")
+        return here.threads.submit(make, *arguments)
 
 
 def shelf[Key: Hashable, Value](
@@ -127,3 +118,32 @@ def shelf[Key: Hashable, Value](
         with here.lock:
             here.shelves.setdefault(name, make())
     return here.shelves[name]
+
+
+def _pause() -> None:
+    """Before a fork: let the reads under way end, or the child would inherit GDAL's locks."""
+    _process.lock.acquire()
+    if _process.threads is not None:
+        _process.threads.shutdown()
+        _process.threads = None
+
+
+def _resume() -> None:
+    _process.lock.release()
+
+
+def _forget() -> None:
+    """In a child: leave the parent's files and connections alone, not even closing them."""
+    global _process  # noqa: PLW0603  # the one thing that a fork must replace
+    _inherited.append(_process)
+    _process = _Process()
+
+
+os.register_at_fork(before=_pause, after_in_parent=_resume, after_in_child=_forget)
+
+
+@atexit.register
+def _close() -> None:
+    """Let files go while GDAL can still close them."""
+    for kept in _process.shelves.values():
+        kept.clear()

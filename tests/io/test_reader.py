@@ -1,9 +1,11 @@
 """How files are read: cells, overviews, masks, footprints, mosaics, and servers that fail."""
 
 import http.server
+import multiprocessing
 import os
 import socket
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -463,3 +465,40 @@ class TestServers:
         with rasterio.Env() as env:
             assert "AWS_NO_SIGN_REQUEST" not in env.options
             assert "GDAL_DISABLE_READDIR_ON_OPEN" not in env.options
+
+
+def fork_and_read(band, answer):
+    answer.put(read_mosaic([band], part(0, 0, 50, 50))[0].sum())
+
+
+def test_a_fork_in_the_midst_of_reading(tmp_path):
+    """Other threads go on asking while processes are forked; none waits for ever."""
+    pixels = numbers()
+    bands = [
+        scene(write_raster(tmp_path / f"{n}.tif", pixels[None], BOX, compress="deflate"))
+        for n in range(4)
+    ]
+    stop, context = threading.Event(), multiprocessing.get_context("fork")
+
+    def read_on(band):
+        reads = 0
+        while not stop.is_set() and reads < 10_000:
+            read_mosaic([band], part(13 * reads % 500, 7 * reads % 600, 90, 90))
+            reads += 1
+        return reads
+
+    answer = context.SimpleQueue()
+    with ThreadPoolExecutor(4) as threads:
+        readers = [threads.submit(read_on, band) for band in bands]
+        children = [context.Process(target=fork_and_read, args=(b, answer)) for b in 3 * bands]
+        with warnings.catch_warnings():
+            # The readers' own threads are still there; what they share with GDAL is not.
+            warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
+            for child in children:
+                child.start()
+        for child in children:
+            child.join(60)
+        stop.set()
+        assert all(reader.result(60) for reader in readers)
+    assert [child.exitcode for child in children] == [0] * len(children)
+    assert {answer.get() for _ in children} == {float(pixels[:50, :50].sum())}
