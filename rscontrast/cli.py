@@ -17,8 +17,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 import rscontrast
 from rscontrast.errors import RSContrastError, choose
 
-LISTS = ("bands", "collections", "class_names", "place")
-"""Options that take names with commas between."""
+LISTS = ("bands", "collections", "class_names", "place", "splits")
+"""Options that take names or numbers with commas between."""
 
 type Text = str | int | list[float] | None
 """What an option given as text is once YAML has read it: ``toi: 2022`` is a number there."""
@@ -42,6 +42,8 @@ class Command:
     """Parameters of many types that the command takes as text."""
     online: tuple[str, ...] = ()
     """Examples that work as they stand where the internet can be reached."""
+    instead: str | None = None
+    """Option with which the tables are not needed."""
 
 
 SCENES = "--items runs/items.parquet --pairs runs/pairs.parquet"
@@ -79,14 +81,28 @@ COMMANDS = {
         tables=("items",),
         text=("event", "event_area", "preset"),
     ),
+    "cache": Command(
+        "rscontrast.caching:cache",
+        "draw patches of pairs once, and keep them for many epochs",
+        (
+            f"rscontrast cache {SCENES} --bands blue,green,red,nir --length 128"
+            " --out runs/cache.zarr",
+        ),
+        tables=("items", "pairs"),
+        text=("provider",),
+    ),
     "pretrain": Command(
         "rscontrast.stages:pretrain",
         "learn an encoder from pairs, without labels",
         (
             f"rscontrast pretrain {SCENES} --bands blue,green,red,nir --method false"
             " --epochs 2 --length 128 --out runs/encoder.pt",
+            "rscontrast pretrain --cache runs/cache.zarr --method false --epochs 2 --length 128"
+            " --out runs/cached.pt",
         ),
         tables=("items", "pairs"),
+        text=("provider",),
+        instead="cache",
     ),
     "finetune": Command(
         "rscontrast.stages:finetune",
@@ -96,6 +112,7 @@ COMMANDS = {
             " --epochs 2 --length 32 --out runs/segmenter.pt",
         ),
         tables=("items", "pairs"),
+        text=("provider",),
     ),
     "evaluate": Command(
         "rscontrast.mapping:evaluate",
@@ -164,8 +181,9 @@ def _run(name: str, words: list[str]) -> None:
     if "seed" not in inspect.signature(function).parameters:
         values.pop("seed")
     for table in command.tables:
-        reader = getattr(import_module("rscontrast.stac"), f"read_{table}")
-        values[table] = reader(values[table])
+        if values[table] is not None:
+            reader = getattr(import_module("rscontrast.stac"), f"read_{table}")
+            values[table] = reader(values[table])
     for option in command.text:
         read = _area if option in AREAS else _text
         values[option] = read(values.pop(option))
@@ -196,7 +214,11 @@ def _parser(name: str, command: Command, function: Callable[..., Any]) -> Argume
     parser.add_argument("--config", action="config", help="YAML file with any of the options")
     by_hand: set[str | int] = {*command.tables, *command.text}
     for table in command.tables:
-        parser.add_argument(f"--{table}", type=str, required=True, help=f"GeoParquet of {table}")
+        known: dict[str, Any] = {"type": str, "help": f"GeoParquet of {table}", "required": True}
+        if command.instead:
+            known |= {"type": str | None, "required": False}
+            known["help"] += f"; not with --{command.instead}"
+        parser.add_argument(f"--{table}", **known)
     for option in command.text:
         kind, needed = Text.__value__, option == "source"
         parser.add_argument(f"--{option}", type=kind, required=needed, help=HELP[option])

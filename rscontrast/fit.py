@@ -66,6 +66,7 @@ def fit(
     """
     whole("epochs", epochs)
     partial = out.with_name(f"{out.stem}.partial{out.suffix}")
+    data.setup("fit")  # which ours do once: it says whether there is something to validate on
     with _quiet():
         trainer = pl.Trainer(
             accelerator="gpu" if torch_device(device).type == "cuda" else "cpu",
@@ -73,7 +74,8 @@ def fit(
             precision=choose("precision", precision, PRECISIONS),
             max_epochs=epochs,
             callbacks=[KeepEpoch(save, partial)],
-            limit_val_batches=0,
+            limit_val_batches=0 if getattr(data, "val_dataset", None) is None else 1.0,
+            num_sanity_val_steps=0,
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -87,17 +89,21 @@ def fit(
     if trainer.global_step == 0:
         raise TrainingError("not one step was made: raise length or lower batch_size")
     save(out)
-    write_text(out.with_suffix(".json"), json.dumps(_record(task, trainer), indent=2))
+    write_text(out.with_suffix(".json"), json.dumps(_record(task, data, trainer), indent=2))
     partial.unlink(missing_ok=True)
 
 
-def _record(task: pl.LightningModule, trainer: pl.Trainer) -> dict[str, Any]:
+def _record(
+    task: pl.LightningModule, data: pl.LightningDataModule, trainer: pl.Trainer
+) -> dict[str, Any]:
     """What the run was and where it ended, to stand beside the checkpoint."""
     last = {name: value.item() for name, value in trainer.callback_metrics.items()}
     return {
         "task": type(task).__name__,
         "hyperparameters": dict(task.hparams),
         "steps": trainer.global_step,
+        # Of the bands: mean, deviation, percentiles, and over how many pixels and patches.
+        "statistics": getattr(data, "statistics", None),
         # JSON has no NaN: a mean over no determined false negative is null.
         "last": {name: value if math.isfinite(value) else None for name, value in last.items()},
         "versions": {"rscontrast": rscontrast.__version__, "torch": torch.__version__},

@@ -8,11 +8,14 @@ import geopandas as gpd
 import lightning.pytorch as pl
 
 from rscontrast.datamodules import DamageDataModule, PairDataModule
+from rscontrast.datamodules.draws import AREA
+from rscontrast.datamodules.splits import ALL
 from rscontrast.errors import InputError, choose
 from rscontrast.fit import Precision, fit
 from rscontrast.io.labels import require_label
 from rscontrast.models.checkpoint import load_encoder, save_encoder, save_segmenter
 from rscontrast.stac.pairing.file import SomePairs
+from rscontrast.stac.provider import Provider
 from rscontrast.tasks import FALSE, DamageSegmentation, SimCLR
 from rscontrast.types import PathOrStr
 
@@ -21,11 +24,11 @@ METHODS: dict[str, type[SimCLR]] = {"simclr": SimCLR, "false": FALSE}
 
 
 def pretrain(
-    items: gpd.GeoDataFrame,
-    pairs: SomePairs,
+    items: gpd.GeoDataFrame | None,
+    pairs: SomePairs | None,
     out: PathOrStr,
     *,
-    bands: Sequence[str],
+    bands: Sequence[str] | None = None,
     method: str = "false",
     encoder: str = "resnet18",
     epochs: int = 20,
@@ -38,7 +41,18 @@ def pretrain(
     weights: PathOrStr | None = None,
     method_args: Mapping[str, Any] | None = None,
     views: Mapping[str, Any] | None = None,
+    by: str = AREA,
+    weights_by: str | None = None,
+    min_valid: float | None = None,
+    tries: int = 5,
+    per_block: int | None = None,
+    register: float | None = None,
+    provider: Provider | str | None = None,
+    splits: tuple[float, float, float] = ALL,
+    split_block: float = 1.0,
+    cache: PathOrStr | None = None,
     num_workers: int = 0,
+    threads: int | None = None,
     device: str = "auto",
     precision: Precision = "32-true",
     seed: int = 0,
@@ -47,11 +61,11 @@ def pretrain(
     """Learn an encoder from temporal pairs, without labels.
 
     Args:
-        items: of :func:`rscontrast.search`.
-        pairs: of :func:`rscontrast.pair_items`.
+        items: of :func:`rscontrast.search`; None with ``cache``.
+        pairs: of :func:`rscontrast.pair_items`; None with ``cache``.
         out: checkpoint to write; TorchGeo's decoders load it too. While training lasts, the
             encoder of the last finished epoch stands beside it, with ``.partial`` in its name.
-        bands: asset keys, band names or common names; the channel order.
+        bands: asset keys, band names or common names; the channel order. Default: the cache's.
         method: "simclr" or "false".
         encoder: name of an encoder of segmentation_models_pytorch, or "tu-" and a timm model.
         epochs: passes over ``length`` pairs.
@@ -65,7 +79,21 @@ def pretrain(
         method_args: further arguments of the task, for "false" select, confidence,
             positive_threshold, margin, max_selected, symmetric, start_epoch.
         views: arguments of :class:`rscontrast.augment.PairViews`.
-        num_workers: reading processes.
+        by: what is equally likely: "area" (any patch on the ground of pairs), "place" or "pair".
+        weights_by: how often a pair is drawn: a column of the pairs, or "season".
+        min_valid: least share (0-1) of a patch's pixels that are valid on both dates; others are
+            drawn again.
+        tries: patches that are read at most for one draw with ``min_valid``.
+        per_block: patches of each visited block of a file, which is then decoded once for all.
+        register: move the second date onto the first, by at most so many pixels.
+        provider: where bands lie in the assets: a name, or pkg.mod:PROVIDER.
+        splits: shares of train, validation and test, by place; the loss on validation is in the
+            record of the run.
+        split_block: side of a block of places that stay together, degrees.
+        cache: what :func:`rscontrast.caching.cache` wrote, in place of items and pairs; the draw
+            is then the cache's.
+        num_workers: reading processes; 0 reads in this one, by threads.
+        threads: that read at a time without workers; default: 8.
         device: "auto", "cpu" or "gpu".
         precision: of Lightning: "32-true", "bf16-mixed", ...
         seed: of everything that is drawn.
@@ -77,18 +105,16 @@ def pretrain(
     Raises:
         InputError: an argument out of range or an unknown name.
         BandError: an item, or ``weights``, lacks a band.
-        AssetError: a file cannot be read.
+        AssetError: a file or the cache cannot be read.
         TrainingError: the loss is not finite.
         WriteError: the disk does not take the checkpoint.
     """
     task_class = METHODS[choose("method", method, METHODS)]
-    if weights is not None:
-        load_encoder(weights, bands)
     pl.seed_everything(seed, verbose=False)
     data = PairDataModule(
         items,
         pairs,
-        list(bands),
+        None if bands is None else list(bands),
         patch_size=patch_size,
         view_size=view_size,
         batch_size=batch_size,
@@ -98,10 +124,23 @@ def pretrain(
         views=dict(views or {}),
         tolerance=tolerance,
         progress=progress,
+        by=by,
+        weights=weights_by,
+        min_valid=min_valid,
+        tries=tries,
+        per_block=per_block,
+        register=register,
+        provider=provider,
+        splits=splits,
+        split_block=split_block,
+        threads=threads,
+        cache=None if cache is None else str(cache),
     )
+    if weights is not None:
+        load_encoder(weights, data.bands)
     arguments = {
         "model": encoder,
-        "in_channels": len(bands),
+        "in_channels": len(data.bands),
         "weights": weights and str(weights),
         "lr": lr,
     }
@@ -133,7 +172,9 @@ def finetune(
     label_share: float = 1.0,
     freeze_encoder: bool = False,
     lr: float = 1e-3,
+    provider: Provider | str | None = None,
     num_workers: int = 0,
+    threads: int | None = None,
     device: str = "auto",
     precision: Precision = "32-true",
     seed: int = 0,
@@ -159,7 +200,9 @@ def finetune(
         label_share: share (0-1] of the labelled places (patches of a grid) that may be used.
         freeze_encoder: train only the decoder.
         lr: peak learning rate.
-        num_workers: reading processes.
+        provider: where bands lie in the assets: a name, or pkg.mod:PROVIDER.
+        num_workers: reading processes; 0 reads in this one, by threads.
+        threads: that read at a time without workers; default: 8.
         device: "auto", "cpu" or "gpu".
         precision: of Lightning: "32-true", "bf16-mixed", ...
         seed: of everything that is drawn.
@@ -194,6 +237,8 @@ def finetune(
         contract=None if pretrained is None else pretrained.contract,
         tolerance=tolerance,
         progress=progress,
+        provider=provider,
+        threads=threads,
     )
     data.setup("fit")
     segmenter: dict[str, Any] = {

@@ -17,6 +17,7 @@ import shapely
 import yaml
 
 from rscontrast.cli import COMMANDS, main
+from rscontrast.datasets import CachedPairs
 from rscontrast.models import load_encoder
 from rscontrast.stac import read_items, read_pairs
 from rscontrast.stac.index import item_dicts
@@ -155,6 +156,25 @@ def test_train_score_and_map(checkout, capsys):
     assert len(list(catalog.get_items())) == 2
 
 
+@pytest.mark.slow
+def test_draw_once_and_train_on_it(checkout, capsys):
+    """Examples of the help, with smaller numbers behind theirs."""
+    (keep,), train = COMMANDS["cache"].examples, COMMANDS["pretrain"].examples[1]
+    smaller = "--length 12 --patch_size 64 --progress false"
+    assert main(shlex.split(f"{keep} {smaller} --by place --min_valid 0.5 --seed 7")[1:]) == 0
+    assert capsys.readouterr().out == "runs/cache.zarr\n"
+    cached = CachedPairs("runs/cache.zarr")
+    assert len(cached) == 12
+    rules = {"by": "place", "min_valid": 0.5, "patch_size": 64, "register": None}
+    assert rules.items() <= cached.attributes["rules"].items()
+    assert cached.attributes["seed"] == 7
+    assert refused(capsys, f"{keep} {smaller}"[11:]).startswith("rscontrast: out: got")
+    assert main(shlex.split(f"{train} {SMALL} --batch_size 4 --length 8")[1:]) == 0
+    assert load_encoder("runs/cached.pt").contract == cached.contract
+    record = json.loads(Path("runs/cached.json").read_text())
+    assert record["statistics"] == cached.attributes["statistics"]
+
+
 def test_config_file_equals_options(checkout, tmp_path):
     options = {"items": "runs/items.parquet", "min_gap": 100, "max_cloud": 30, "seed": 3}
     options |= {"max_per_place": 2, "out": str(tmp_path / "a.parquet")}
@@ -287,6 +307,19 @@ def test_strange_tables_get_one_line(checkout, capsys, tmp_path, option, kind):
          " --out runs/e.pt", ["epochs", "1 or more"]),
         ("pretrain --items runs/items.parquet --pairs runs/pairs.parquet --bands blue"
          " --method_args.colour 3 --out runs/e.pt", ["colour"]),
+        ("pretrain --bands blue --out runs/e.pt", ["items", "no cache"]),
+        ("pretrain --cache runs/none.zarr --out runs/e.pt", ["none.zarr", "rscontrast cache"]),
+        ("pretrain --items runs/items.parquet --pairs runs/pairs.parquet --bands blue"
+         " --splits 0.5,0.4,0 --out runs/e.pt", ["0.4", "sum up to 1"]),
+        ("pretrain --items runs/items.parquet --pairs runs/pairs.parquet --bands blue"
+         " --splits 1,2 --out runs/e.pt", ["splits"]),
+        ("cache --items runs/items.parquet --bands blue --out x", ["pairs"]),
+        ("cache --items runs/items.parquet --pairs runs/pairs.parquet --bands blue --out runs",
+         ["out", "runs", "a new name"]),
+        ("cache --items runs/items.parquet --pairs runs/pairs.parquet --bands blue --out x"
+         " --min_valid 0.5 --per_block 2", ["min_valid", "per_block"]),
+        ("cache --items runs/items.parquet --pairs runs/pairs.parquet --bands blue --out x"
+         " --provider nobody", ["provider", "nobody", "earth-search"]),
         ("finetune --items runs/items.parquet --pairs runs/labelled.parquet --label damge"
          " --encoder resnet18 --bands blue --out runs/s.pt", ["label", "damge", "damage"]),
         ("finetune --items runs/items.parquet --pairs runs/labelled.parquet --label damage"

@@ -11,7 +11,13 @@ import pytest
 import rscontrast
 
 # Public classes that only their own package speaks of.
-INNER = {"ScheduledTask", "LabelledPatches", "LabelledPatchSampler", "Lookup"}
+INNER = {
+    "Choice", "Cover", "EpochShares", "Files", "Fitter", "KnownBounds", "LabelledPatchSampler",
+    "LabelledPatches", "LazyPairs", "ListedPairs", "LocatedItems", "Lookup", "Lot",
+    "NativePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource", "PatchDraws",
+    "ReadsAnyGrid", "ReadsDates", "SameDraws", "ScheduledTask", "ShuffledSampler", "Sides",
+    "Stratum", "ThreadedDataModule",
+}  # fmt: skip
 
 ROOT = Path(rscontrast.__file__).parent
 
@@ -21,9 +27,9 @@ LAYERS = [
     "errors", "types", "atomic",
     "losses stac metrics",
     "io augment models",
-    "datasets", "samplers",
+    "datasets", "samplers", "loader",
     "tasks datamodules mapping",
-    "fit", "stages", "study report", "pairing",
+    "fit", "stages caching", "study report", "pairing",
     "demo", "cli",
 ]  # fmt: skip
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts.split()}

@@ -68,6 +68,12 @@ def test_what_a_pretraining_leaves(encoder):
     record = json.loads(encoder.with_suffix(".json").read_text())
     assert record["steps"] == 1
     assert record["hyperparameters"]["model"] == "tu-resnet10t"
+    told = record["statistics"]
+    assert tuple(told["mean"]) == found.contract.mean
+    assert tuple(told["std"]) == found.contract.std
+    assert sorted(told["percentiles"]) == ["2", "50", "98"]
+    assert (told["patches"], told["seed"]) == (64, 0)
+    assert 0 < told["pixels"] <= 64 * 2 * 32 * 32
     assert sorted(p.name for p in encoder.parent.iterdir()) == ["encoder.json", "encoder.pt"]
 
 
@@ -173,7 +179,7 @@ def test_the_latest_label_counts_in_training_and_scoring(segmenter, tmp_path):
             patch_size=32, batch_size=1, length=1,
         )  # fmt: skip
         module.setup("fit")
-        return module.train_sampler.patches.counts
+        return module.train_sampler.sampler.patches.counts
 
     # Where the later label has no data the earlier one fills in, so background may grow.
     assert np.array_equal(counts(items)[:, 1:], counts(plain)[:, 1:])
@@ -191,7 +197,9 @@ def test_every_date_of_a_place_is_trained_on():
         scenes(), pairs, list(BANDS), "damage", 5, patch_size=64, batch_size=1, length=1
     )
     module.setup("fit")
-    drawn = {(pre.start, post.start) for _, _, (pre, post) in module.train_sampler.patches.slices}
+    drawn = {
+        (pre.start, post.start) for _, _, (pre, post) in module.train_sampler.sampler.patches.slices
+    }
     dates = {(row.pre_datetime, row.post_datetime) for row in pairs[holds].itertuples()}
     near = {(a.round("1h"), b.round("1h")) for a, b in drawn}
     assert near == {(a.round("1h"), b.round("1h")) for a, b in dates}

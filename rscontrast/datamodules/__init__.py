@@ -2,3 +2,4 @@
 
 from rscontrast.datamodules.damage import DamageDataModule as DamageDataModule
 from rscontrast.datamodules.pairs import PairDataModule as PairDataModule
+from rscontrast.datamodules.statistics import BandStatistics as BandStatistics

@@ -5,11 +5,10 @@ from dataclasses import replace
 import geopandas as gpd
 import numpy as np
 from torch.utils.data import DataLoader
-from torchgeo.datamodules import GeoDataModule
 from torchgeo.datasets.utils import Sample
-from tqdm import tqdm
 
 from rscontrast.augment import Dihedral
+from rscontrast.datamodules.base import ThreadedDataModule
 from rscontrast.datamodules.labelled import (
     LabelledPatches,
     LabelledPatchSampler,
@@ -17,19 +16,17 @@ from rscontrast.datamodules.labelled import (
     labelled_patches,
 )
 from rscontrast.datamodules.pairs import STATISTICS_PATCHES, pair_images
-from rscontrast.datamodules.statistics import band_statistics
-from rscontrast.datasets import STACDataset, STACLabels, TemporalPairDataset
+from rscontrast.datasets import STACLabels, TemporalPairDataset
 from rscontrast.errors import InputError, whole
-from rscontrast.samplers import GriddedPlaceSampler, TemporalPairSampler
+from rscontrast.samplers import EpochSampler, GriddedPlaceSampler, TemporalPairSampler
 from rscontrast.stac import read_items
 from rscontrast.stac.pairing.file import SomePairs, as_frame
+from rscontrast.stac.provider import Provider
 from rscontrast.types import STRIDE, SensorContract
 
 
-class DamageDataModule(GeoDataModule):
+class DamageDataModule(ThreadedDataModule):
     """Labelled patches of the places of ``pairs``, turned and flipped on the device."""
-
-    length: int  # TorchGeo's may be None; here it is always given
 
     def __init__(
         self,
@@ -47,6 +44,10 @@ class DamageDataModule(GeoDataModule):
         contract: SensorContract | None = None,
         tolerance: str = "1h",
         progress: bool = False,
+        provider: Provider | str | None = None,
+        threads: int | None = None,
+        prefetch: int | None = None,
+        pin_memory: bool = True,
     ) -> None:
         """Name what to draw from.
 
@@ -62,11 +63,15 @@ class DamageDataModule(GeoDataModule):
             length: patches drawn an epoch, at least ``batch_size``.
             label_share: share (0-1] of the labelled places (patches of a grid) that may be
                 used, drawn by ``seed``.
-            num_workers: reading processes.
+            num_workers: reading processes; 0 reads in this one, by threads.
             seed: of the share and the draws.
             contract: of the pretrained encoder; None: statistics of the patches.
             tolerance: as the pairs were made with.
             progress: show bars.
+            provider: where bands lie in the assets.
+            threads: that read at a time without workers; default: 8.
+            prefetch: batches that are read ahead.
+            pin_memory: page-locked batches, where there is a device to copy them to.
 
         Raises:
             InputError: a value out of range, or a table that cannot be read.
@@ -76,12 +81,12 @@ class DamageDataModule(GeoDataModule):
         whole("patch_size", patch_size, multiple=STRIDE)
         whole("batch_size", batch_size)
         whole("length", length, least=batch_size)
-        super().__init__(STACDataset, batch_size, patch_size, length, num_workers)
+        super().__init__(patch_size, batch_size, length, num_workers, threads, prefetch, pin_memory)
         self.items = read_items(items) if isinstance(items, str) else items
         self.pairs = as_frame(pairs)
         self.bands, self.label, self.classes = tuple(bands), label, classes
         self.label_share, self.seed, self.contract = label_share, seed, contract
-        self.tolerance, self.progress = tolerance, progress
+        self.tolerance, self.progress, self.provider = tolerance, progress, provider
         self.class_weights: list[float] | None = None
 
     def setup(self, stage: str) -> None:
@@ -97,7 +102,7 @@ class DamageDataModule(GeoDataModule):
             return
         if self.contract is not None:
             self.contract.require(self.bands)
-        source = pair_images(self.items, self.pairs, self.bands)
+        source = pair_images(self.items, self.pairs, self.bands, self.provider)
         if self.contract is not None:
             # Normalised as the encoder was, but the pixels that are learned from are these.
             self.contract = replace(self.contract, res=source.ground_res)
@@ -105,17 +110,16 @@ class DamageDataModule(GeoDataModule):
         patches = self._share(images, labels)
         dataset = images & labels
         if self.contract is None:
-            some = tqdm(
-                patches.slices[:STATISTICS_PATCHES], "statistics", disable=not self.progress
-            )
-            mean, std = band_statistics(dataset[patch] for patch in some)
+            some = patches.slices[:STATISTICS_PATCHES]
+            found = self._statistics(dataset, some, seed=self.seed, progress=self.progress)
             self.contract = SensorContract(
-                self.bands, source.ground_res, tuple(mean.tolist()), tuple(std.tolist())
+                self.bands, source.ground_res, tuple(found.mean.tolist()), tuple(found.std.tolist())
             )
         self.class_weights = class_weights(patches.counts.sum(axis=0))
         self.train_dataset, self.train_aug = dataset, Dihedral(self.contract)
         draws = LabelledPatchSampler(patches, self.length, self.seed)
-        self.train_sampler = draws  # type: ignore[assignment]  # TorchGeo declares only its own
+        sampler = EpochSampler(draws, seed=self.seed)
+        self.train_sampler = sampler  # type: ignore[assignment]  # TorchGeo declares only its own
 
     def _share(self, images: TemporalPairDataset, labels: STACLabels) -> LabelledPatches:
         """Labelled patches of the share of the places that may be used."""

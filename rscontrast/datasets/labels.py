@@ -5,18 +5,26 @@ import copy
 import geopandas as gpd
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 from pyproj import CRS
-from torchgeo.datasets import GeoDataset
+from shapely.geometry.base import BaseGeometry
 from torchgeo.datasets.utils import GeoSlice, Sample
 
+from rscontrast.datasets.bounds import KnownBounds
 from rscontrast.datasets.lookup import Lookup
-from rscontrast.datasets.stac import STACDataset, find, place
+from rscontrast.datasets.place import told
+from rscontrast.datasets.stac import STACDataset
+from rscontrast.io.grid import footprint
 from rscontrast.io.labels import label_source, read_labels, require_label
 from rscontrast.stac.provider import BandSource
 
 
-class STACLabels(GeoDataset):
+class STACLabels(KnownBounds):
     """Class rasters among the assets of items: ``mask`` int64 [H, W], 255 where there is none."""
+
+    thread_safe = True
+    """Many threads may read samples at once."""
 
     def __init__(self, images: STACDataset, asset: str) -> None:
         """Index the items of ``images`` that carry ``asset``; see :meth:`STACDataset.labels`."""
@@ -28,16 +36,25 @@ class STACLabels(GeoDataset):
             for item, row in enumerate(rows)
             if asset in row["assets"]
         }
-        self._seen: gpd.GeoDataFrame | None = None
+        self._seen = self._look()
+
+    def _look(self) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame, Lookup, str]:
+        """Index of the imagery, and what of it has labels: frame, lookup and CRS."""
+        whole = self.images.index
+        index = whole[whole["item"].isin(list(self._sources))]
+        return whole, index, Lookup(index), index.crs.to_wkt()
+
+    def _now(self) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame, Lookup, str]:
+        """What :meth:`_look` finds, whatever CRS the imagery is in by now."""
+        seen = self._seen  # one read: another thread may replace it
+        if seen[0] is not self.images.index:
+            self._seen = seen = self._look()
+        return seen
 
     @property
     def index(self) -> gpd.GeoDataFrame:
-        """Rows of the imagery's index that have labels, whatever CRS it is in by now."""
-        whole = self.images.index
-        if self._seen is not whole:
-            self._seen, self._index = whole, whole[whole["item"].isin(list(self._sources))]
-            self._lookup, self._items = Lookup(self._index), self._index["item"].to_numpy()
-        return self._index
+        """Rows of the imagery's index that have labels."""
+        return self._now()[1]
 
     @property
     def crs(self) -> CRS:
@@ -68,8 +85,26 @@ class STACLabels(GeoDataset):
             AssetError: a file cannot be read.
         """
         x, y, t = self._disambiguate_slice(index)
-        found = find(self._lookup, x, y, t, f"label {self.asset!r}")
         geobox = self.images.geobox(x, y)
+        outline = self.images.outline(x, y, geobox)
+        return {"mask": self._classes(geobox, outline, t), **told(x, y, t, geobox)}
+
+    def onto(self, geobox: GeoBox, t: slice) -> Sample:
+        """Read what lies under any grid: ``mask``, as ``labels[x, y, t]`` does.
+
+        Raises:
+            IndexError: no labelled item lies there at that time.
+            AssetError: a file cannot be read.
+        """
+        return {"mask": self._classes(geobox, footprint(geobox, self._now()[3]), t)}
+
+    def _classes(self, geobox: GeoBox, outline: BaseGeometry, t: slice) -> torch.Tensor:
+        _, index, lookup, _ = self._now()
         # The index goes by time, and what is known last counts.
-        classes = read_labels([self._sources[item] for item in self._items[found[::-1]]], geobox)
-        return {"mask": torch.from_numpy(classes.astype(np.int64)), **place(x, y, t, geobox)}
+        found = lookup.meeting(outline, t)[::-1]
+        if not found.size:
+            bounds = tuple(round(n, 5) for n in outline.bounds)
+            raise IndexError(f"no label {self.asset!r} at {bounds}, t {t}")
+        items: NDArray[np.intp] = index["item"].to_numpy()[found]
+        classes = read_labels([self._sources[item] for item in items.tolist()], geobox)
+        return torch.from_numpy(classes.astype(np.int64))

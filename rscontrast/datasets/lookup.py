@@ -8,34 +8,35 @@ import numpy as np
 import pandas as pd
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 
 class Lookup:
-    """Bounds, footprints and times of an index as arrays."""
+    """A tree of the footprints of an index, and its times as arrays; any thread may ask it."""
 
     def __init__(self, index: gpd.GeoDataFrame) -> None:
         """Copy what is needed out of ``index`` (an IntervalIndex with geometries)."""
         self._geometry = index.geometry.to_numpy()
-        self._bounds = shapely.bounds(self._geometry)
         self._start = index.index.left.to_numpy()
         self._end = index.index.right.to_numpy()
+        self._tree = shapely.STRtree(self._geometry)
         shapely.prepare(self._geometry)
 
     def find(self, x: slice, y: slice, t: slice | None = None) -> NDArray[np.intp]:
         """Rows, in index order, whose footprint meets the patch and whose time meets ``t``.
 
         Args:
-            x: start and stop; equal ones ask for a point.
+            x: start and stop.
             y: start and stop.
             t: start and stop, both included; None: any time.
         """
-        xmin, ymin, xmax, ymax = self._bounds.T
-        hit = (xmin <= x.stop) & (xmax >= x.start) & (ymin <= y.stop) & (ymax >= y.start)
-        if t is not None:
+        return self.meeting(shapely.box(x.start, y.start, x.stop, y.stop), t)
+
+    def meeting(self, patch: BaseGeometry, t: slice | None = None) -> NDArray[np.intp]:
+        """Rows, in index order, whose footprint meets an outline and whose time meets ``t``."""
+        rows = self._tree.query(patch)  # by bounds
+        if t is not None:  # the dates of one place are many, so that their times are asked first
             start, stop = (pd.Timestamp(time).to_datetime64() for time in (t.start, t.stop))
-            hit &= (self._start <= stop) & (self._end >= start)
-        rows = np.flatnonzero(hit)
-        corners = (x.start, y.start, x.stop, y.stop)
-        patch = shapely.Point(corners[:2]) if corners[:2] == corners[2:] else shapely.box(*corners)
-        found: NDArray[np.intp] = rows[shapely.intersects(self._geometry[rows], patch)]
+            rows = rows[(self._start[rows] <= stop) & (self._end[rows] >= start)]
+        found: NDArray[np.intp] = np.sort(rows[shapely.intersects(self._geometry[rows], patch)])
         return found

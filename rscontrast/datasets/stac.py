@@ -4,36 +4,36 @@ The index is made of the items' metadata; no raster is opened before the first p
 a dataset costs nothing to pickle and is safe to hand to worker processes.
 """
 
-import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Self
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
-import numpy as np
 import torch
-from affine import Affine
-from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
-from rasterio.warp import calculate_default_transform
-from torch import Tensor
+from shapely.geometry.base import BaseGeometry
 from torchgeo.datasets import GeoDataset, IntersectionDataset, UnionDataset
 from torchgeo.datasets.utils import GeoSlice, Sample
 
-from rscontrast.datasets.lookup import Lookup
-from rscontrast.errors import InputError
-from rscontrast.io.grid import crs_wkt, ground_res, transformer
-from rscontrast.io.read import ItemSource, item_source, read_mosaic
-from rscontrast.stac.index import Grids, grids, index_items, layouts
-from rscontrast.stac.provider import GENERIC, Provider
+from rscontrast.datasets.located import LocatedItems
+from rscontrast.datasets.place import LONLAT, asked_in, both, resolution, told
+from rscontrast.errors import InputError, choose
+from rscontrast.io.grid import footprint
+from rscontrast.io.read import MOSAICS, ItemSource, block_shape, item_source, read_dates
+from rscontrast.stac.index import grids, index_items, layouts
+from rscontrast.stac.provider import GENERIC, Provider, read_provider
 
 if TYPE_CHECKING:
     from rscontrast.datasets.labels import STACLabels
 
 type Transform = Callable[[Sample], Sample]
 
+SOURCES = 4096
+"""Items of which it is remembered what to read; the one unused the longest is forgotten."""
 
-class STACDataset(GeoDataset):
+
+class STACDataset(LocatedItems):
     """Imagery of STAC items: reflectance ``image`` [C, H, W] and ``valid`` [1, H, W].
 
     Without ``crs`` and ``res`` each patch is read on the *native* grid of its place: that of the
@@ -43,6 +43,9 @@ class STACDataset(GeoDataset):
     joining another dataset by ``&`` or ``|``, fixes one grid for all patches.
     """
 
+    thread_safe = True
+    """Many threads may read samples at once."""
+
     def __init__(
         self,
         items: gpd.GeoDataFrame,
@@ -50,8 +53,11 @@ class STACDataset(GeoDataset):
         bands: Sequence[str],
         crs: CRS | str | None = None,
         res: float | tuple[float, float] | None = None,
+        provider: Provider | str | None = None,
         masks: bool = True,
-        provider: Provider = GENERIC,
+        footprints: bool = True,
+        mosaic: str = "first",
+        raw: bool = False,
         transforms: Transform | None = None,
     ) -> None:
         """Index the items.
@@ -59,67 +65,66 @@ class STACDataset(GeoDataset):
         Args:
             items: as :func:`rscontrast.stac.search` returns them.
             bands: asset keys, band names or common names; the channel order.
-            crs: of the one grid; default: native grids, asked for in the CRS of most items.
+            crs: of the one grid; default: native grids, asked for in the CRS of most items, or in
+                degrees where that one does not reach to all items.
             res: pixel size (x, y) of the one grid, in units of ``crs``.
+            provider: where bands lie in the assets, see
+                :func:`rscontrast.stac.provider.read_provider`; default: the generic one.
             masks: whether cloud masks among the assets count in ``valid``.
-            provider: where bands lie in the assets.
+            footprints: whether the items' geometries count in ``valid``.
+            mosaic: which of the usable pixels of a date stays where its scenes overlap: that of
+                the "first" or "last" scene in time, or their "mean".
+            raw: numbers as the files hold them (still float32) in place of reflectance.
             transforms: applied to each sample.
 
         Raises:
-            InputError: no band is asked for.
+            InputError: no band is asked for, or a value is not allowed.
             BandError: an item lacks a band; of those with the same assets in one collection, one
                 is looked at.
             AssetError: an item says nothing of its grid and its file cannot be opened.
+            GridError: an item has no place in ``crs``, or on the earth.
         """
         if not bands or isinstance(bands, str):
             raise InputError("bands", bands, "a list of 1 or more band names")
-        self.bands, self.provider, self.transforms = tuple(bands), provider, transforms
+        self.bands, self.transforms = tuple(bands), transforms
+        self.provider = GENERIC if provider is None else read_provider(provider)
+        self.mosaic = choose("mosaic", mosaic, MOSAICS)
+        self.masks, self.footprints, self.raw = masks, footprints, raw
+        # Footprints are read in degrees.
+        items = items if items.crs is None else items.to_crs(LONLAT)
         self.items = items.reset_index(drop=True)
-        self.masks, self._sources = masks, dict[int, ItemSource]()
+        self._source = self._remembered()
         # One of each kind shows whether the bands are there; the others are looked at when read.
         for first in layouts(self.items)[1]:
             self._source(int(first))
-        self.geoboxes = grids(self.items, self.bands[0], provider)
+        self.geoboxes = grids(self.items, self.bands[0], self.provider)
         self.native = crs is None and res is None
-        target = CRS.from_user_input(self.geoboxes.most() if crs is None else crs)
-        self._res = _pair(res) if res else _resolution(self.geoboxes, target)
-        self._set_index(index_items(self.items, self.geoboxes, target))
+        boxes = self.geoboxes
+        if crs is None:
+            self.index = asked_in(self.items, boxes)
+        else:
+            self.index = index_items(self.items, boxes, CRS.from_user_input(crs))
+        self._res = resolution(boxes, self.crs) if res is None else both(res)
 
-    def _source(self, item: int) -> ItemSource:
-        if item not in self._sources:
-            row = self.items.iloc[item].to_dict()
-            self._sources[item] = item_source(row, self.bands, self.provider, masks=self.masks)
-        return self._sources[item]
+    def _remembered(self) -> Callable[[int], ItemSource]:
+        items, bands, provider = self.items, self.bands, self.provider
+        options = {"masks": self.masks, "footprint": self.footprints, "raw": self.raw}
 
-    def _set_index(self, index: gpd.GeoDataFrame) -> None:
-        self.index, self._lookup = index, Lookup(index)
-        self._items = index["item"].to_numpy()
+        # Makes the same thing in every thread, and keeps one of them.
+        @lru_cache(maxsize=SOURCES)
+        def source(item: int) -> ItemSource:
+            return item_source(items.iloc[item].to_dict(), bands, provider, **options)
 
-    @property
-    def crs(self) -> CRS:
-        """CRS in which patches are asked for."""
-        crs: CRS = self.index.crs
-        return crs
+        return source
 
-    @crs.setter
-    def crs(self, new_crs: CRS) -> None:
-        self._set_index(self.index.to_crs(new_crs))
-        self.native = False
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is found anew from the items."""
+        return {key: value for key, value in super().__getstate__().items() if key != "_source"}
 
-    @property
-    def res(self) -> tuple[float, float]:
-        """Pixel size (x, y) in units of :attr:`crs`."""
-        return self._res
-
-    @res.setter
-    def res(self, new_res: float | tuple[float, float]) -> None:
-        self._res, self.native = _pair(new_res), False
-
-    def on_grid(self) -> Self:
-        """Return a copy that reads every patch on the one grid of ``crs`` and ``res``."""
-        fixed = copy.copy(self)
-        fixed.native = False
-        return fixed
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Find it anew."""
+        super().__setstate__(state)
+        self._source = self._remembered()
 
     def __and__(self, other: GeoDataset) -> IntersectionDataset:
         """Join with a dataset of the same places; both are read on this one's grid."""
@@ -133,8 +138,8 @@ class STACDataset(GeoDataset):
         """Read one patch.
 
         Args:
-            index: slices [x, y, t] in ``crs``; dates within t are mosaicked, the earliest
-                usable pixel first, so ask for one acquisition.
+            index: slices [x, y, t] in ``crs``; dates within t are mosaicked, so ask for one
+                acquisition.
 
         Returns:
             ``image`` float32 [C, H, W] reflectance, 0 without data; ``valid`` bool [1, H, W];
@@ -146,32 +151,57 @@ class STACDataset(GeoDataset):
             AssetError: a file cannot be read.
         """
         x, y, t = self._disambiguate_slice(index)
-        found = find(self._lookup, x, y, t, "item")
+        return self.dates(x, y, [t])[0]
+
+    def dates(self, x: slice, y: slice, times: Sequence[slice]) -> list[Sample]:
+        """Read several dates of one place, all at once.
+
+        Args:
+            x: start, stop and step.
+            y: start, stop and step.
+            times: of each date.
+
+        Returns:
+            for each of the times what ``dataset[x, y, t]`` gives.
+
+        Raises:
+            IndexError: no item lies there at one of the times.
+            AssetError: a file cannot be read.
+        """
         geobox = self.geobox(x, y)
-        sources = [self._source(int(item)) for item in self._items[found]]
-        image, valid = read_mosaic(sources, geobox)
-        sample = {
-            "image": torch.from_numpy(image),
-            "valid": torch.from_numpy(valid)[None],
-            **place(x, y, t, geobox),
-        }
+        patches = self._patches(geobox, self.outline(x, y, geobox), times)
+        samples = [patch | told(x, y, t, geobox) for patch, t in zip(patches, times, strict=True)]
+        return samples if self.transforms is None else [self.transforms(s) for s in samples]
+
+    def onto(self, geobox: GeoBox, t: slice) -> Sample:
+        """Read what lies under any grid: ``image`` and ``valid``, as ``dataset[x, y, t]`` does.
+
+        Raises:
+            IndexError: no item lies there.
+            AssetError: a file cannot be read.
+        """
+        sample: Sample = self._patches(geobox, footprint(geobox, self._wkt), [t])[0]
         return sample if self.transforms is None else self.transforms(sample)
 
-    def geobox(self, x: slice, y: slice) -> GeoBox:
-        """Grid of the patch that ``x`` and ``y`` (in ``crs``, with steps) ask for."""
-        shape = (round((y.stop - y.start) / abs(y.step)), round((x.stop - x.start) / abs(x.step)))
-        if not self.native:
-            corner = Affine.translation(x.start, y.stop)
-            return GeoBox(shape, corner @ Affine.scale(abs(x.step), -abs(y.step)), self.crs)
-        cx, cy = (x.start + x.stop) / 2, (y.start + y.stop) / 2
-        near = self._lookup.find(slice(cx, cx), slice(cy, cy))
-        near = near if near.size else find(self._lookup, x, y, None, "item")
-        anchor = self.geoboxes[self._items[near[0]]]
-        zoom = Affine.scale(abs(x.step) / self._res[0], abs(y.step) / self._res[1])
-        lattice = anchor.transform @ zoom
-        col, row = ~lattice @ _transform_point(cx, cy, self.crs, anchor.crs)
-        corner = Affine.translation(round(col - shape[1] / 2), round(row - shape[0] / 2))
-        return GeoBox(shape, lattice @ corner, anchor.crs)
+    def _patches(
+        self, geobox: GeoBox, outline: BaseGeometry, times: Sequence[slice]
+    ) -> list[Sample]:
+        dates = [[self._source(item) for item in self.at(outline, t)] for t in times]
+        return [
+            {"image": torch.from_numpy(image), "valid": torch.from_numpy(valid)[None]}
+            for image, valid in read_dates(dates, geobox, mosaic=self.mosaic)
+        ]
+
+    def block_shape(self, item: int) -> tuple[int, int]:
+        """Rows and columns of a block of the file of an item's first band, which is opened.
+
+        Args:
+            item: row in ``items``.
+
+        Raises:
+            AssetError: it cannot be opened.
+        """
+        return block_shape(self._source(item).bands[0])
 
     def labels(self, asset: str) -> "STACLabels":
         """Labels of the same items, read on the same grid as the imagery.
@@ -187,56 +217,3 @@ class STACDataset(GeoDataset):
         from rscontrast.datasets.labels import STACLabels
 
         return STACLabels(self, asset)
-
-    @property
-    def ground_res(self) -> float:
-        """Pixel size on the ground, metres: of the one grid, or the median of the native ones."""
-        if not self.native:
-            x, y, _ = self.bounds
-            return ground_res(self.geobox(x, y))
-        few, which = self.geoboxes.distinct()
-        return float(np.median(np.array([ground_res(geobox) for geobox in few])[which]))
-
-
-def find(lookup: Lookup, x: slice, y: slice, t: slice | None, what: str) -> NDArray[np.intp]:
-    """Rows of an index at a place and time.
-
-    Raises:
-        IndexError: there is none; names ``what`` was looked for.
-    """
-    found = lookup.find(x, y, t)
-    if not found.size:
-        raise IndexError(f"no {what} at x {x}, y {y}, t {t}")
-    return found
-
-
-def _resolution(boxes: Grids, crs: CRS) -> tuple[float, float]:
-    """Pixel size of the first item in ``crs``; where none is, of the first one warped to it."""
-    same = [n for n, name in enumerate(boxes.names) if CRS.from_user_input(name) == crs]
-    rows = np.flatnonzero(np.isin(boxes.crs, same))
-    if rows.size:
-        transform = boxes[int(rows[0])].transform
-        return abs(transform.a), abs(transform.e)
-    (height, width), bounds = boxes[0].shape, tuple(boxes[0].boundingbox)
-    warped = calculate_default_transform(crs_wkt(boxes[0]), crs.to_wkt(), width, height, *bounds)[0]
-    return abs(warped.a), abs(warped.e)
-
-
-def _transform_point(x: float, y: float, source: CRS, target: object) -> tuple[float, float]:
-    return transformer(source.to_wkt(), str(target)).transform(x, y)
-
-
-def place(x: slice, y: slice, t: slice, geobox: GeoBox) -> dict[str, Tensor]:
-    """Where a sample was asked for, ``bounds`` [9], and the affine it was read on, [9]."""
-    times = (t.start.timestamp(), t.stop.timestamp(), t.step or 1)
-    bounds = (x.start, x.stop, x.step, y.start, y.stop, y.step, *times)
-    # float64: metres of a UTM zone do not fit float32 to the pixel.
-    return {
-        "bounds": torch.tensor(bounds, dtype=torch.float64),
-        "transform": torch.tensor(tuple(geobox.transform), dtype=torch.float64),
-    }
-
-
-def _pair(res: float | tuple[float, float]) -> tuple[float, float]:
-    x, y = (res, res) if isinstance(res, int | float) else res
-    return float(x), float(y)

@@ -6,7 +6,6 @@ who ask for it, and kept for a while.
 """
 
 import math
-import mmap
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -140,23 +139,12 @@ def _read(
     options: dict[str, Any] = {"window": rasterio.windows.Window(*window.flatten())}
     if shape != (window.height, window.width):
         options["resampling"] = method
-    into = _room((len(bands), *shape), np.dtype(opened.raster.dtype))
-    values = opened.read(bands, out=into, **options)
+    values = opened.read(bands, out_shape=(len(bands), *shape), **options)
     seen = None
     if opened.raster.masked:
         seen = opened.read_mask(out_shape=shape, **options)
     values.flags.writeable = False
     return Pixels(values, seen)
-
-
-def _room(shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Memory straight from the system, which gets it back.
-
-    malloc keeps what long-lived cells leave free between them, for each thread that reads: 60 MB
-    a thread were measured.
-    """
-    count = math.prod(shape)
-    return np.frombuffer(mmap.mmap(-1, count * dtype.itemsize), dtype, count).reshape(shape)
 
 
 def _common(a: Window, b: Window) -> Window:

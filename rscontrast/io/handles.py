@@ -80,8 +80,6 @@ class Handle:
     """Overview; None: the file itself."""
     key: _Key
     """What names its content."""
-    signed: Signed
-    """What opened it."""
     raster: Raster = field(repr=False)
     """What it says of itself."""
 
@@ -93,9 +91,8 @@ class Handle:
     def read(self, indexes: list[int], **options: Any) -> NDArray[Any]:
         """Read bands as rasterio does, [n, h, w], on one of the reading threads.
 
-        What fails at a server is tried again after a while, through a new handle; what was signed
-        is signed anew. Of a refusal in the midst of a file GDAL says no more than that the read
-        failed.
+        What fails at a server is tried again after a while; what was signed is signed anew. Of a
+        refusal in the midst of a file GDAL says no more than that the read failed.
 
         Raises:
             RasterioError: GDAL cannot read it.
@@ -114,20 +111,19 @@ class Handle:
         return seen
 
     def _patiently(self, read: Callable[[DatasetReader], NDArray[Any]]) -> NDArray[Any]:
-        at, refused = self, self.signed
         for pause in PAUSES if self.remote else ():
+            signed = _sign(self.key)
             try:
-                return at._once(read)
+                return self._once(signed, read)
             except RasterioError:
                 time.sleep(pause)
-                _shelf().drop(self.key, at)
-                at = _open(self.key, refused)
-        return at._once(read)
+                # A look at the file tells a refusal, or that it is gone, from a bad moment.
+                _open(self.key, refused=signed)
+        return self._once(_sign(self.key), read)
 
-    def _once(self, read: Callable[[DatasetReader], NDArray[Any]]) -> NDArray[Any]:
-        with _access(self.signed):
-            with rasterio.Env(**_opening(self.signed)):
-                data = _dataset(self.signed.href, self.level, self.raster.driver)
+    def _once(self, signed: Signed, read: Callable[[DatasetReader], NDArray[Any]]) -> NDArray[Any]:
+        with _access(signed), rasterio.Env(**_opening(signed)):
+            data = _dataset(signed.href, self.level, self.raster.driver)
             with data:
                 return read(data)
 
@@ -135,8 +131,7 @@ class Handle:
 def handle(href: str, signer: Signer | None = None, level: int | None = None) -> Handle:
     """Open a file, or return the handle that this process has open already.
 
-    A local file that was written anew since is opened anew, and so is one whose signature has
-    expired.
+    A local file that was written anew since is opened anew.
 
     Args:
         href: path or URL, unsigned.
@@ -153,13 +148,7 @@ def handle(href: str, signer: Signer | None = None, level: int | None = None) ->
 def opening(href: str, signer: Signer | None = None, level: int | None = None) -> "Future[Handle]":
     """Have a file opened on one of the reading threads; see :func:`handle`."""
     key = (href, signer, level, _changed(href))
-    made = _shelf().get(key, lambda: _open(key))
-    if signer is not None and made.done() and made.exception() is None:
-        kept = made.result()
-        if kept.signed.until <= time.time():
-            _shelf().drop(key, kept)
-            made = _shelf().get(key, lambda: _open(key))
-    return made
+    return _shelf().get(key, lambda: _open(key))
 
 
 def _shelf() -> Shelf[_Key, Handle]:
@@ -167,19 +156,24 @@ def _shelf() -> Shelf[_Key, Handle]:
 
 
 def _open(key: _Key, refused: Signed | None = None) -> Handle:
-    """Open a file; signed anew, and looked up anew, if what opened it before does so no more."""
+    """Look at a file; signed anew, and looked up anew, if what opened it before does so no more."""
     href, signer, level, _ = key
-    signed = Signed(href) if signer is None else signer.sign(href, refused=refused)
+    signed = _sign(key, refused)
     try:
         with _access(signed), rasterio.Env(**_opening(signed), **_anew(signed, refused)):
             raster = _look(signed.href, level)
-        return Handle(href, signer, level, key, signed, raster)
+        return Handle(href, signer, level, key, raster)
     except RasterioIOError as error:
         if signer is None or not _refused(error):
             raise
         if refused is not None or signer.sign(href, refused=signed) == signed:
             raise AssetError(f"access is refused ({error}): {signer.remedy}") from error
         return _open(key, signed)
+
+
+def _sign(key: _Key, refused: Signed | None = None) -> Signed:
+    href, signer, *_ = key
+    return Signed(href) if signer is None else signer.sign(href, refused=refused)
 
 
 def _look(href: str, level: int | None) -> Raster:

@@ -69,11 +69,12 @@ class Shelf[Key: Hashable, Value]:
                 del self._kept[key]
                 return
             self.taken += self.size(future.result())
-            for old, other in list(self._kept.items()):
-                if self.taken <= self.limit:
-                    break
-                if other.done() and other is not future:
-                    self._remove(old, other)
+            while self.taken > self.limit and (old := self._oldest(future)):
+                self._remove(*old)
+
+    def _oldest(self, new: "Future[Value]") -> tuple[Key, "Future[Value]"] | None:
+        made = ((k, f) for k, f in self._kept.items() if f is not new and f.done())
+        return next(made, None)
 
     def _remove(self, key: Key, future: "Future[Value]") -> None:
         del self._kept[key]

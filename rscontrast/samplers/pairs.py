@@ -1,33 +1,49 @@
 """The temporal half of `RandomPatchSampler(...) @ TemporalPairSampler(...)`."""
 
+from collections import deque
 from collections.abc import Iterator
-from typing import Literal
+from itertools import islice
+from numbers import Integral
+from typing import Literal, Unpack
 
-import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
-from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 from torchgeo.datasets import GeoDataset
 from torchgeo.samplers import TemporalSampler
 
-from rscontrast.datasets.dates import join_dates
-from rscontrast.datasets.pairs import PairSlice
-from rscontrast.errors import EmptySearchError, InputError
-from rscontrast.stac.pairing.file import SomePairs, as_frame
-from rscontrast.stac.pairing.rule import PairRule
-from rscontrast.stac.pairing.tolerance import Tolerance
+from rscontrast.datasets.slices import PairDraw, PairSlice
+from rscontrast.errors import InputError, whole
+from rscontrast.samplers.epochs import EpochShares
+from rscontrast.samplers.pairset import Choice, PairSet
+from rscontrast.samplers.patches import SLACK, Fitter, PatchDraws
+from rscontrast.samplers.weights import Weights
+from rscontrast.stac.pairing.arguments import PairRules
+from rscontrast.stac.pairing.file import SomePairs
 
 EVERYWHERE = (slice(None), slice(None))
 
 
-class TemporalPairSampler(TemporalSampler):
-    """Draw two dates for each place.
+class TemporalPairSampler(  # type: ignore[misc]  # TorchGeo's has one time slice; ours has two
+    EpochShares[PairSlice], TemporalSampler
+):
+    """Draw two dates of each place: under ``@`` at the patches of a spatial sampler, or alone.
 
-    At a place the pairs that cover the whole patch are equally likely; where none does, those
-    that cover most of it. Since the place comes first, each weighs the same whatever its number
-    of dates.
+    Under ``@`` the pairs that cover the whole patch (to a tenth of a pixel) are drawn, by their
+    weights; where none does, those that cover most of it. Since the patch comes first, each
+    weighs the same whatever its number of dates. The pairs are listed for this, up to the five
+    million of ``PairTable.frame``. A random patch takes one pair; a cell of a grid takes as many
+    as this sampler is long: one unless ``length`` says otherwise.
+
+    Alone it yields ``length`` draws an epoch, each a pair and a patch on its common ground. A
+    lazy table is not listed for this (but with ``weights``), so that any catalog will do. Alone
+    it is also distributed and resumable, as :class:`rscontrast.samplers.EpochSampler` is, which
+    makes ``a @ b`` so.
+
+    With ``noisy_share`` that share of the draws straddles the event, by chance draw by draw; the
+    places do not depend on the share, and :attr:`roi` is where there are pairs of both kinds.
+    Rules with ``max_per_place`` too have mixed the pairs of each place already: these are drawn.
     """
 
     strategy: Literal["random", "sequential"] = "random"
@@ -37,110 +53,128 @@ class TemporalPairSampler(TemporalSampler):
         dataset: GeoDataset,
         *,
         pairs: SomePairs | None = None,
-        min_gap: float = 1.0,
-        max_gap: float | None = None,
-        event: str | None = None,
-        relation: str = "any",
-        tolerance: str = "1h",
+        size: int | tuple[int, int] | None = None,
+        length: int | None = None,
+        roi: BaseGeometry | None = None,
         toi: pd.Interval | None = None,
+        by: str = "place",
+        weights: Weights | None = None,
+        min_valid: float | None = None,
+        tries: int = 5,
         generator: int | np.random.Generator | None = None,
+        **rules: Unpack[PairRules],
     ) -> None:
-        """List the pairs that may be drawn.
+        """Find the pairs that may be drawn.
 
         Args:
-            dataset: any GeoDataset.
-            pairs: a table of :func:`rscontrast.stac.pair_items`: only its pairs are drawn, and
-                the rules below do not apply. Default: all pairs of the dataset under the rules.
-            min_gap: least gap, days.
-            max_gap: largest gap, days.
-            event: when something happened.
-            relation: "any", "before", "after" or "straddle" (the event).
-            tolerance: files within this time of each other are one acquisition ("1h"), or those of
-                one UTC day ("day").
+            dataset: any GeoDataset. Rules can ask for what its items say if it is a STACDataset
+                or a pair dataset over one; of any other the index tells times and footprints.
+            pairs: a table of :func:`rscontrast.stac.pair_items`, lazy or made: only its pairs are
+                drawn, and no rule may be given but ``tolerance``, which says how long an
+                acquisition lasts where the dataset does not know the items' ids.
+            size: alone: patch (H, W) in pixels, or one number for both; default: the bounds of
+                the common ground.
+            length: alone: draws an epoch, over all ranks. Under a grid: pairs of each cell, 1 by
+                default.
+            roi: in the CRS of the dataset: pairs and patches lie within.
             toi: time of interest.
-            generator: seed or generator of the draw.
+            by: alone: "place": every place weighs the same; "pair": what counts are the weights
+                of the pairs alone.
+            weights: how often a pair is drawn, relative to others of its place: a numeric column
+                of the pairs ("overlap", or ``change`` of ``rscontrast.io.pair_quality``),
+                "season" (each quarter of the year of the first date weighs the same), or
+                numbers, one a row of ``pairs``.
+            min_valid: least share (0-1) of a patch's pixels that are valid on both dates: draws
+                are then :class:`rscontrast.datasets.slices.PairDraw` with up to ``tries`` - 1
+                spares, which the pair dataset reads where the pixels are too few. Under ``@``
+                these are other pairs at the same patch; alone, other draws of the same place:
+                other dates, other positions. With ``noisy_share`` they are of the same kind.
+            tries: patches that are read at most for one draw.
+            generator: seed or generator of the draw. Ranks that share draws need a seed.
+            **rules: see ``pair_items``. Its ``min_valid``, a rule on the metadata, is to be given
+                by ``pairs=pair_items(items, min_valid=...)``.
 
         Raises:
-            InputError: a rule out of range, or a pair of dates that the dataset does not have.
+            InputError: a rule or number out of range, or a pair of dates that the dataset does
+                not have.
             EmptySearchError: no pair is left.
         """
-        super().__init__(dataset, toi=toi)
-        rule = PairRule(min_gap, max_gap, event, relation)
+        TemporalSampler.__init__(self, dataset, toi=toi)
+        if min_valid is not None and not 0 <= min_valid <= 1:
+            raise InputError("min_valid", min_valid, "a share from 0 to 1")
         self.generator = np.random.default_rng(generator)
-        limit = Tolerance.read(tolerance)
-        if pairs is None:
-            pre, post, shapes = _by_rule(join_dates(self.index, limit), rule)
-        else:
-            pre, post, shapes = _by_table(self.index, as_frame(pairs), limit)
-        if len(shapes) == 0:
-            text = f"no pair among {len(self.index)} files: widen the gap, the event or toi"
-            raise EmptySearchError(text)
-        self._pre, self._post, self._shapes = pre, post, shapes
-        shapely.prepare(self._shapes)
+        seed = generator if isinstance(generator, Integral) else self.generator.integers(2**62)
+        EpochShares.__init__(self, int(seed), common=generator is not None)
+        self.length = None if length is None else whole("length", length)
+        self.min_valid, self.tries = min_valid, 1 if min_valid is None else whole("tries", tries)
+        self.pairs = PairSet(dataset, self.index, pairs, rules, Choice(by, weights, roi))
+        self._fitter, self._roi = Fitter.of(dataset, size), roi
 
     @property
     def roi(self) -> BaseGeometry:
-        """Where there are pairs, in the CRS of the dataset: the ``roi`` for a spatial sampler."""
-        return shapely.union_all(self._shapes)
+        """Where pairs are drawn, in the CRS of the dataset: the ``roi`` for a spatial sampler."""
+        return self.pairs.listed.roi
+
+    def epoch_length(self) -> int:
+        """Draws an epoch over all ranks; 1 without ``length``, which is what a grid asks for."""
+        return 1 if self.length is None else self.length
+
+    def __len__(self) -> int:
+        """Draws of this rank; under a grid, pairs of each cell."""
+        return 1 if self.length is None else super().__len__()
+
+    def epoch_draws(self, seeds: np.random.SeedSequence) -> Iterator[PairSlice]:
+        """Draws of the sampler alone.
+
+        Raises:
+            InputError: no length, or no pair has room for a patch.
+        """
+        if self.length is None:
+            raise InputError("length", None, "the number of draws, or a spatial sampler before @")
+        pairs = self.pairs
+        draws = PatchDraws(
+            pairs.source, pairs.sides, self._fitter, self._roi, self.min_valid, self.tries
+        )
+        yield from islice(draws.draw(self.length, np.random.default_rng(seeds)), self.length)
 
     def _iter_subset(  # type: ignore[override]  # TorchGeo's yields one time slice; ours yields two
         self, location: tuple[slice, slice] = EVERYWHERE
     ) -> Iterator[PairSlice]:
-        """Yield every pair of a place once, shuffled.
+        """Yield every pair of a place once, in a random order by weight.
 
         Raises:
             InputError: there is none; says which ``roi`` avoids such places.
         """
         x, y = location
-        for pair in self.generator.permutation(self._at(x, y)):
-            yield x, y, (self._pre[pair], self._post[pair])
+        pairs, listed = self.pairs, self.pairs.listed
+        patch = self._patch(x, y)
+        for turn, kind in enumerate(listed.kinds(self.generator)):
+            lot, sides = listed.lot, pairs.sides
+            draws = (
+                (x, y, (sides.span(lot.pre[row]), sides.span(lot.post[row])))
+                for row in listed.at(patch, kind, self.generator)
+            )
+            some = False
+            for draw in self._with_spares(draws):
+                some = True
+                yield draw
+            if not (some or turn):
+                where = (x.start, y.start, x.stop, y.stop)
+                raise InputError("roi", where, "places with pairs: pass roi=pair_sampler.roi")
 
-    def _at(self, x: slice, y: slice) -> NDArray[np.intp]:
+    def _patch(self, x: slice, y: slice) -> BaseGeometry | None:
         if x.start is None:
-            return np.arange(len(self._shapes))
-        patch = shapely.box(x.start, y.start, x.stop, y.stop)
-        whole = np.flatnonzero(shapely.covers(self._shapes, patch))
-        if whole.size:
-            return whole
-        share = shapely.area(shapely.intersection(self._shapes, patch))
-        if share.max() == 0:
-            raise InputError("roi", patch.bounds, "places with pairs: pass roi=pair_sampler.roi")
-        return np.flatnonzero(share >= 0.999 * share.max())
+            return None
+        dx, dy = SLACK * self._fitter.res
+        return shapely.box(x.start + dx, y.start + dy, x.stop - dx, y.stop - dy)
 
-
-type Slices = list[slice]
-type Candidates = tuple[Slices, Slices, NDArray[np.object_]]
-
-
-def _by_rule(dates: gpd.GeoDataFrame, rule: PairRule) -> Candidates:
-    pre, post = dates.sindex.query(dates.geometry, predicate="intersects")
-    start = dates["start"].to_numpy()
-    allowed = rule.allows(start[pre], start[post])
-    order = np.lexsort([post[allowed], pre[allowed]])
-    pre, post = pre[allowed][order], post[allowed][order]
-    footprints = dates.geometry.to_numpy()
-    shapes = shapely.intersection(footprints[pre], footprints[post])
-    some = shapely.area(shapes) > 0
-    spans = zip(dates["start"], dates["end"], strict=True)
-    slices = [slice(first, last) for first, last in spans]
-    return _take(slices, pre[some]), _take(slices, post[some]), shapes[some]
-
-
-def _by_table(index: gpd.GeoDataFrame, pairs: gpd.GeoDataFrame, tolerance: Tolerance) -> Candidates:
-    begins = np.sort(index.index.left.to_numpy())
-
-    def spans(times: pd.Series) -> Slices:
-        first = times.to_numpy()
-        last = tolerance.latest(first)
-        known = np.searchsorted(begins, last, side="right") > np.searchsorted(begins, first)
-        if not known.all():
-            raise InputError("pairs", times[~known].iloc[0], "dates that the dataset has, in toi")
-        ends = pd.DatetimeIndex(last)
-        return [slice(*span) for span in zip(pd.DatetimeIndex(first), ends, strict=True)]
-
-    shapes = pairs.to_crs(index.crs).geometry.to_numpy()
-    return spans(pairs["pre_datetime"]), spans(pairs["post_datetime"]), shapes
-
-
-def _take(slices: Slices, rows: NDArray[np.intp]) -> Slices:
-    return [slices[row] for row in rows]
+    def _with_spares(self, draws: Iterator[PairSlice]) -> Iterator[PairSlice]:
+        if self.min_valid is None:
+            yield from draws
+            return
+        ahead = deque(islice(draws, self.tries))
+        while ahead:
+            first, *spares = ahead
+            yield PairDraw(first, tuple(spares), self.min_valid)
+            ahead.popleft()
+            ahead.extend(islice(draws, 1))

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import rasterio
+from rasterio.enums import Resampling
+from rasterio.warp import reproject
 
 from rscontrast.datasets import STACDataset, TemporalPairDataset
 from rscontrast.stac import search
@@ -57,3 +59,34 @@ def test_labels_on_the_grid_of_the_patch(oscd_catalog):
     sample = (TemporalPairDataset(images) & images.labels("change"))[images.bounds]
     assert sample["mask"].shape == sample["image"].shape[-2:]
     assert 0 < (sample["mask"] == 1).float().mean() < 0.2
+
+
+def test_values_are_those_of_the_files(oscd_catalog):
+    """The first date as the file holds it, the second as GDAL warps the whole file."""
+    items, warped = search(oscd_catalog), 0
+    for city in items["city"].unique():
+        rows = items[items["city"] == city].sort_values("datetime").reset_index(drop=True)
+        dataset = TemporalPairDataset(STACDataset(rows, bands=["B04", "B11"]))
+        sample = dataset[dataset.bounds]
+        box = dataset.dataset.geobox(*dataset.bounds[:2])
+        for date, assets in enumerate(rows["assets"]):
+            for channel, band in enumerate(["B04", "B11"]):
+                with rasterio.open(assets[band]["href"]) as raster:
+                    numbers, same = raster.read(1), raster.shape == box.shape
+                    expected = np.full(box.shape, np.nan)
+                    reproject(
+                        numbers.astype(float), expected, src_transform=raster.transform,
+                        src_crs=raster.crs, dst_transform=box.transform, dst_crs=raster.crs,
+                        dst_nodata=np.nan, init_dest_nodata=True, resampling=Resampling.bilinear,
+                        tolerance=1e-3,
+                    )  # fmt: skip
+                found = sample["image"][date, channel].numpy() * 1e4
+                valid = sample["valid"][date].numpy() & ~np.isnan(expected)
+                assert valid.mean() > 0.95, (city, date, band)
+                wrong = np.abs(found - expected)[valid]
+                if same:
+                    assert np.abs(found - numbers).max() < 1e-2
+                else:  # an eighth of a pixel, between neighbours of any contrast
+                    assert np.quantile(wrong, 0.999) < 0.02 * numbers.max()
+                    warped += 1
+    assert warped > 4

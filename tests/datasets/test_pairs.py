@@ -102,7 +102,7 @@ def test_terrain_joins_both_dates(images, pair, sample_catalog):
         [pd.Timestamp("2020")] * len(terrain), [pd.Timestamp("2030")] * len(terrain),
         closed="both", name="datetime",
     )  # fmt: skip
-    terrain._set_index(terrain.index.set_axis(span))
+    terrain.index = terrain.index.set_axis(span)
     sample = (TemporalPairDataset(images) & terrain)[pair]
     assert sample["image"].shape == (2, 3, 32, 32)
     assert torch.equal(sample["image"][0, 2], sample["image"][1, 2])

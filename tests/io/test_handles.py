@@ -11,6 +11,7 @@ import rasterio.shutil
 
 from rscontrast.io import ItemSource, read_mosaic
 from rscontrast.io.handles import LIMIT, handle
+from rscontrast.io.pool import Shelf, shelf
 from tests.world import grid, source, write_raster
 
 BOX = grid(shape=(32, 32))
@@ -49,22 +50,37 @@ def test_the_same_handle_serves_again(tmp_path):
     assert handle(str(path)) is handle(str(path))
 
 
-def test_handles_are_bounded_and_the_oldest_is_let_go(tmp_path):
-    paths = [raster(tmp_path / f"{n}.tif", n) for n in range(LIMIT + 5)]
+@pytest.fixture
+def few(monkeypatch):
+    """Handles of 20 files at most."""
+    handles = shelf("handles", lambda: Shelf(LIMIT, lambda _: 1))
+    handles.clear()
+    monkeypatch.setattr(handles, "limit", 20)
+    return handles
+
+
+def test_handles_are_bounded_and_the_oldest_is_let_go(tmp_path, few):
+    paths = [raster(tmp_path / f"{n}.tif", n) for n in range(30)]
     first = weakref.ref(handle(str(paths[0])))
-    before = len(list(Path("/proc/self/fd").iterdir()))
     for path in paths[1:]:
         handle(str(path))
+    assert len(few) == 20
     assert first() is None
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before + LIMIT
     assert (read(paths[0]) == 0).all()
 
 
-def test_a_file_let_go_is_read_to_its_end_by_who_has_it(tmp_path):
+def test_a_file_let_go_is_read_by_who_has_it(tmp_path, few):
     held = handle(str(raster(tmp_path / "held.tif", 5)))
-    for n in range(LIMIT + 5):
+    for n in range(30):
         handle(str(raster(tmp_path / f"{n}.tif", n)))
     assert (held.read([1]) == 5).all()
+
+
+def test_no_file_stays_open(tmp_path):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for n in range(30):
+        assert (read(raster(tmp_path / f"{n}.tif", n)) == n).all()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_all_threads_share_one(tmp_path):

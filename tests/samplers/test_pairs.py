@@ -1,5 +1,3 @@
-from itertools import islice
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -71,9 +69,11 @@ def test_drawn_pairs_cover_the_patch(images, spatial):
 @pytest.mark.parametrize("spatial", [GriddedPatchSampler, GriddedPlaceSampler])
 def test_gridded(images, spatial):
     times = TemporalPairSampler(images, max_gap=20, generator=0)
-    sampler = spatial(images, size=64, roi=times.roi) @ times
-    drawn = list(islice(sampler, 30))
-    assert len(drawn) == 30
+    grid = spatial(images, size=64, roi=times.roi)
+    drawn = list(grid @ times)
+    assert [index[:2] for index in drawn] == list(grid)
+    twice = grid @ TemporalPairSampler(images, max_gap=20, generator=0, length=2)
+    assert len(list(twice)) == len(twice) == 2 * len(drawn)
     assert {days(index) for index in drawn} == {("2022-08-07", "2022-08-24")}
 
 
@@ -132,21 +132,23 @@ def test_every_pair_of_a_place_comes_once(images, sample_items):
     assert set(drawn) <= allowed_days(sample_items)
 
 
-def test_alone_it_yields_times_only(images):
-    times = TemporalPairSampler(images, max_gap=20, generator=0)
-    drawn = list(times)
-    assert len(drawn) == len(times)
-    assert {(i[0], i[1]) for i in drawn} == {(slice(None), slice(None))}
+def test_without_a_length_it_is_of_use_under_a_spatial_sampler_only(images):
+    times = TemporalPairSampler(images, generator=0)
+    assert len(times) == 1
+    with pytest.raises(InputError, match=r"length: got None.*spatial sampler before @"):
+        next(iter(times))
 
 
 def test_toi(images, sample_items):
     toi = pd.Interval(pd.Timestamp("2022-01-01"), pd.Timestamp("2022-12-31"))
-    found = {days(index) for index in TemporalPairSampler(images, toi=toi, generator=0)}
+    found = {days(index) for index in TemporalPairSampler(images, toi=toi)._iter_subset()}
     inside = {(a, b) for a, b in allowed_days(sample_items) if a > "2022" and b < "2023"}
     assert found == inside
     outside = pair_items(sample_items).frame()
     with pytest.raises(InputError, match=r"pairs.*in toi"):
         TemporalPairSampler(images, pairs=outside, toi=toi)
+    with pytest.raises(InputError, match=r"pairs.*in toi"):
+        list(TemporalPairSampler(images, pairs=pair_items(sample_items), toi=toi, length=64))
 
 
 def test_a_place_without_pairs_names_the_roi(images):
@@ -157,12 +159,13 @@ def test_a_place_without_pairs_names_the_roi(images):
 
 def test_roi_is_where_pairs_are(images):
     times = TemporalPairSampler(images)
-    assert shapely.union_all(times._shapes).equals(times.roi)
+    grounds = pair_items(images.items).frame().to_crs(images.crs).union_all()
+    assert grounds.symmetric_difference(times.roi).area < 1e-3 * grounds.area
     assert images.index.union_all().buffer(1e-3).covers(times.roi)
 
 
 def test_no_pair_left(images):
-    with pytest.raises(EmptySearchError, match="no pair among 32 files"):
+    with pytest.raises(EmptySearchError, match="no pair: 16 of 16 acquisitions"):
         TemporalPairSampler(images, min_gap=5000)
     with pytest.raises(InputError, match="relation"):
         TemporalPairSampler(images, relation="during")

@@ -1,0 +1,49 @@
+"""Pairs for training, validation and test, so that no ground of one is in another."""
+
+from collections.abc import Sequence
+
+import geopandas as gpd
+
+from rscontrast.errors import InputError
+from rscontrast.stac import split_by_place
+from rscontrast.stac.pairing.file import select_items
+from rscontrast.stac.pairing.split import NAMES
+
+ALL = (1.0, 0.0, 0.0)
+
+
+def split_pairs(
+    items: gpd.GeoDataFrame,
+    pairs: gpd.GeoDataFrame,
+    splits: Sequence[float],
+    *,
+    block: float,
+    seed: int,
+) -> dict[str, gpd.GeoDataFrame]:
+    """Pairs of each split by its name; those across a border are in none.
+
+    Args:
+        items: the items that the pairs name, and maybe others.
+        pairs: a table of pairs.
+        splits: shares of train, val and test, see :func:`rscontrast.stac.split_by_place`.
+        block: side of a block of places, degrees.
+        seed: of the order in which blocks are dealt out.
+
+    Raises:
+        InputError: shares that do not sum up to 1, or a split is left without a pair.
+    """
+    if tuple(splits) == ALL:
+        return {"train": pairs}
+    told = split_by_place(select_items(items, pairs), splits, block, seed=seed)
+    split = dict(zip(told["id"], told["split"], strict=True))
+    named = [
+        {split[name] for name in (*pre, *post)}
+        for pre, post in zip(pairs["pre_ids"], pairs["post_ids"], strict=True)
+    ]
+    shares = dict(zip(NAMES, splits, strict=True))
+    found = {name: pairs[[one == {name} for one in named]] for name in NAMES if shares[name]}
+    empty = [name for name, some in found.items() if some.empty]
+    if empty:
+        allowed = f"shares that leave each a pair: none is left for {', '.join(empty)}"
+        raise InputError("splits", tuple(splits), allowed)
+    return found

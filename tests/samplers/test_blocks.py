@@ -1,0 +1,180 @@
+from itertools import batched
+
+import numpy as np
+import pytest
+
+from rscontrast.datasets import STACDataset, TemporalPairDataset
+from rscontrast.errors import InputError
+from rscontrast.samplers import BlockAlignedPairSampler, TemporalPairSampler
+from rscontrast.stac import pair_items, search
+from tests.samplers.test_places import Footprints
+from tests.samplers.test_rules import files_at
+from tests.world import CORNER, World, grid
+
+BLOCK, SIZE = (32, 48), (8, 12)
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory):
+    """Three places, one of another zone; the later date of each sees a part only."""
+    world = World(tmp_path_factory.mktemp("blocks"))
+    for place, (east, crs) in enumerate([(0, 32632), (9000, 32632), (-380_000, 32633)]):
+        for date, shape in enumerate([(200, 230), (200, 230), (150, 170)]):
+            box = grid(f"EPSG:{crs}", corner=(CORNER[0] + east, CORNER[1]), shape=shape)
+            when = f"2022-0{1 + 3 * date}-01T10:00:00"
+            world.item(f"p{place}d{date}", box, when=when)
+    return search(world.catalog())
+
+
+@pytest.fixture(scope="module")
+def images(items):
+    return STACDataset(items, bands=["x"])
+
+
+def sampler(images, **given):
+    given = {"size": SIZE, "length": 600, "block": BLOCK, "generator": 0} | given
+    return BlockAlignedPairSampler(images, **given)
+
+
+def window(images, draw):
+    """First row and column of a draw in the file of its first date, and that file."""
+    x, y, (p, _) = (*images._disambiguate_slice(draw[:2])[:2], draw[2])
+    box = images.geobox(x, y)
+    item = files_at(images, x, y, p)[0]
+    native = images.geoboxes[int(item)]
+    col, row = ~native.transform @ (box.transform.c, box.transform.f)
+    assert str(native.crs) == str(box.crs)
+    assert box.shape == SIZE
+    return item, row, col
+
+
+def test_patches_lie_within_blocks_of_the_file(images):
+    rows = np.array([window(images, draw) for draw in sampler(images)])
+    assert len(rows) == 600
+    assert np.abs(rows - rows.round()).max() < 1e-4
+    rows = rows.round().astype(int)
+    low = rows[:, 1:] % BLOCK
+    assert (low + SIZE <= BLOCK).all()
+    assert (low.min(axis=0) == 0).all()
+    assert (low.max(axis=0) == np.array(BLOCK) - SIZE).all()
+    assert len(set(rows[:, 0] % 3)) == 3
+
+
+def test_both_dates_hold_the_patch(images, items):
+    pairs = TemporalPairDataset(images)
+    for draw in sampler(pairs, length=40):
+        sample = pairs[draw]
+        assert sample["valid"].all()
+        assert sample["image"].shape[-2:] == SIZE
+        # The pixels say where they lie: x of both dates is the same.
+        assert (sample["image"][0] == sample["image"][1]).all()
+
+
+def test_rules_and_places(images, items):
+    allowed = pair_items(items, max_gap=100).frame()
+    allowed = {(p, q) for p, q in zip(allowed.pre_datetime, allowed.post_datetime, strict=True)}
+    drawn = {(p.start, q.start) for _, _, (p, q) in sampler(images, max_gap=100)}
+    assert drawn == allowed
+    table = pair_items(items, max_gap=100)
+    assert {(p.start, q.start) for _, _, (p, q) in sampler(images, pairs=table)} == allowed
+    places = [int(window(images, draw)[0]) % 3 for draw in sampler(images, length=2400)]
+    visits = np.bincount(places) / 8
+    assert np.abs(visits - 100).max() < 4 * np.sqrt(300 * 2 / 9)
+
+
+def blocks_of(images, draws):
+    found = [window(images, draw) for draw in draws]
+    return [(int(i), round(r) // BLOCK[0], round(c) // BLOCK[1]) for i, r, c in found]
+
+
+def test_several_patches_of_each_block_shuffled(images):
+    for per_block, blocks in ((4, 6), (8, 3)):
+        length = 3 * per_block * blocks
+        drawn = blocks_of(
+            images, sampler(images, per_block=per_block, blocks=blocks, length=length)
+        )
+        for batch in batched(drawn, per_block * blocks):
+            counts = np.unique(np.array(batch), axis=0, return_counts=True)[1]
+            assert len(counts) <= blocks
+            assert (counts % per_block == 0).all()  # two visits may be of one block
+            assert list(batch) != sorted(batch, key=batch.index)
+
+
+def distinct(buffer, per_block, batch):
+    """Blocks that a batch out of a shuffled buffer shows, on average (the docstring's numbers)."""
+    count = buffer * per_block
+    absent = np.prod([(count - per_block - k) / (count - k) for k in range(batch)])
+    return buffer * (1 - absent)
+
+
+def test_the_numbers_of_the_docstring(images):
+    text = " ".join((BlockAlignedPairSampler.__doc__ or "").split())
+    by_buffer = {buffer: round(distinct(buffer, 8, 64)) for buffer in (8, 32, 128)}
+    assert f"64 pairs a batch, {by_buffer[8]} blocks in place of 64" in text
+    assert f"`blocks=32``, {by_buffer[32]}; with ``blocks=128``, {by_buffer[128]}" in text
+    offsets, block, patch = 1024 - 256 + 1, 1024, 256
+    row = np.arange(block)
+    seen = np.minimum(row, offsets - 1) - np.maximum(row - patch + 1, 0) + 1
+    seen = seen / seen.mean()
+    assert round(1 / seen[0]) == 192
+    assert f"{100 * (seen < 0.5).mean():.0f} % of the rows" in text
+    assert f"{seen.max():.2f} times" in text
+    assert np.isclose(seen[96], 0.5, atol=0.01)
+    needed = 1 + (patch - 1) / block
+    assert f"needs {needed**2:.1f} blocks" in text
+
+
+def test_measured_randomness_is_the_computed_one(images):
+    made = sampler(images, per_block=4, blocks=12, length=48 * 20)
+    batches = [set(blocks_of(images, batch)) for batch in batched(made, 16)]
+    visits = np.mean([len(batch) for batch in batches])
+    assert visits == pytest.approx(distinct(12, 4, 16), rel=0.12)
+
+
+def test_epochs_and_shares(images):
+    every = list(sampler(images, length=50))
+    halves = [sampler(images, length=50) for _ in range(2)]
+    for rank, half in enumerate(halves):
+        half._share = (rank, 2)
+        assert list(half) == every[rank::2]
+    later = sampler(images, length=50)
+    later.load_state_dict({"seed": 0, "epoch": 0, "drawn": 30})
+    assert list(later) == every[30:]
+    assert list(later) != every
+
+
+def test_one_grid_in_the_same_crs(items):
+    images = STACDataset(items[items["id"] < "p2"], bands=["x"], crs="EPSG:32632", res=20)
+    for x, y, _ in sampler(images, length=50):
+        assert np.allclose([x.stop - x.start, y.stop - y.start], [240, 160])
+    zones = STACDataset(items, bands=["x"], crs="EPSG:32632", res=10)
+    with pytest.raises(InputError, match="native grids"):
+        list(sampler(zones))
+
+
+def test_the_block_of_the_file(images):
+    made = sampler(images, block=None)
+    assert made.block == (16, 16)
+    for draw in made:
+        _, row, col = window(images, draw)
+        assert round(row) % 16 <= 8
+        assert round(col) % 16 <= 4
+
+
+def test_bad_blocks(images):
+    with pytest.raises(InputError, match="at most a block"):
+        sampler(images, size=40)
+    with pytest.raises(InputError, match="STACDataset"):
+        sampler(Footprints(list(images.index.geometry)))
+    with pytest.raises(InputError, match="per_block"):
+        sampler(images, per_block=0)
+    with pytest.raises(InputError, match="size"):
+        list(sampler(images, size=240, block=(256, 256)))
+
+
+def test_a_pair_sampler_alone_crosses_blocks(images):
+    """What the block sampler is compared with."""
+    drawn = TemporalPairSampler(images, size=SIZE, length=300, generator=0)
+    crossing = [(row % BLOCK[0]) + SIZE[0] > BLOCK[0] for _, row, _ in (
+        window(images, draw) for draw in drawn)]  # fmt: skip
+    assert 0.1 < np.mean(crossing) < 0.4
