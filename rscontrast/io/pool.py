@@ -8,13 +8,19 @@ before shares no connection with it: its threads are new ones, and so is what th
 import atexit
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 THREADS = 16
 """Threads that read: more than cores, since those that wait for a server cost nothing."""
+
+
+LINGER = 5.0
+"""Seconds that a fork waits for threads to end."""
 
 
 class Shelf[Key: Hashable, Value]:
@@ -94,6 +100,8 @@ class _Process:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.threads: ThreadPoolExecutor | None = None
+        self.ids: list[int] = []
+        """What the system calls the threads."""
         self.shelves: dict[str, Shelf[Any, Any]] = {}
 
 
@@ -106,7 +114,9 @@ def submit[Value](make: Callable[..., Value], *arguments: Any) -> "Future[Value]
     here = _process
     with here.lock:
         if here.threads is None:
-            here.threads = ThreadPoolExecutor(THREADS, "rscontrast-read")
+            here.threads = ThreadPoolExecutor(
+                THREADS, "rscontrast-read", lambda: here.ids.append(threading.get_native_id())
+            )
         return here.threads.submit(make, *arguments)
 
 
@@ -123,10 +133,17 @@ def shelf[Key: Hashable, Value](
 
 def _pause() -> None:
     """Before a fork: let the reads under way end, or the child would inherit GDAL's locks."""
-    _process.lock.acquire()
-    if _process.threads is not None:
-        _process.threads.shutdown()
-        _process.threads = None
+    here = _process
+    here.lock.acquire()
+    if here.threads is not None:
+        here.threads.shutdown()
+        here.threads = None
+        # Python counts a thread as ended while GDAL still takes down what it kept for it.
+        tasks = [Path(f"/proc/self/task/{number}") for number in here.ids]
+        until = time.monotonic() + LINGER
+        while any(task.exists() for task in tasks) and time.monotonic() < until:
+            time.sleep(0.001)
+        here.ids.clear()
 
 
 def _resume() -> None:
