@@ -1,7 +1,7 @@
 """Temporal pairs from a STAC catalog, encoders from pairs, damage maps from encoders.
 
-The stages of the job, each usable alone: ``search``, ``pair_items``, ``pretrain``, ``finetune``,
-``evaluate``, ``map_pairs``. Each is imported when it is first used: a search needs no torch.
+The stages of the job, each usable alone: ``search``, ``pair_items``, ``cache``, ``pretrain``,
+``finetune``, ``evaluate``, ``map_pairs``. Each is imported when it is first used: a search needs no torch.
 """
 
 from importlib import import_module
@@ -14,6 +14,7 @@ _STAGES = {
     "pair_items": "rscontrast.stac",
     "pair_quality": "rscontrast.io.quality",
     "split_by_place": "rscontrast.stac",
+    "cache": "rscontrast.caching",
     "pretrain": "rscontrast.stages",
     "finetune": "rscontrast.stages",
     "evaluate": "rscontrast.mapping",

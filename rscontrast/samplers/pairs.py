@@ -147,12 +147,11 @@ class TemporalPairSampler(  # type: ignore[misc]  # TorchGeo's has one time slic
         """
         x, y = location
         pairs, listed = self.pairs, self.pairs.listed
-        patch = self._patch(x, y)
         for turn, kind in enumerate(listed.kinds(self.generator)):
             lot, sides = listed.lot, pairs.sides
             draws = (
                 (x, y, (sides.span(lot.pre[row]), sides.span(lot.post[row])))
-                for row in listed.at(patch, kind, self.generator)
+                for row in self._rows(x, y, kind)
             )
             some = False
             for draw in self._with_spares(draws):
@@ -162,11 +161,23 @@ class TemporalPairSampler(  # type: ignore[misc]  # TorchGeo's has one time slic
                 where = (x.start, y.start, x.stop, y.stop)
                 raise InputError("roi", where, "places with pairs: pass roi=pair_sampler.roi")
 
-    def _patch(self, x: slice, y: slice) -> BaseGeometry | None:
+    def _rows(self, x: slice, y: slice, kind: int) -> Iterator[int]:
+        """Pairs of a kind at a location."""
+        for patch in self._patches(x, y):
+            some = False
+            for row in self.pairs.listed.at(patch, kind, self.generator):
+                some = True
+                yield row
+            if some:
+                return
+
+    def _patches(self, x: slice, y: slice) -> Iterator[BaseGeometry | None]:
+        """The location to a tenth of a pixel; as it is, where only that tenth has pairs."""
         if x.start is None:
-            return None
-        dx, dy = SLACK * self._fitter.res
-        return shapely.box(x.start + dx, y.start + dy, x.stop - dx, y.stop - dy)
+            yield None
+            return
+        for dx, dy in (SLACK * self._fitter.res, (0, 0)):
+            yield shapely.box(x.start + dx, y.start + dy, x.stop - dx, y.stop - dy)
 
     def _with_spares(self, draws: Iterator[PairSlice]) -> Iterator[PairSlice]:
         if self.min_valid is None:

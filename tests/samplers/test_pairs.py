@@ -157,6 +157,16 @@ def test_a_place_without_pairs_names_the_roi(images):
         next(times._iter_subset((slice(0, 100), slice(0, 100))))
 
 
+@pytest.mark.parametrize("share", [1e-6, 0.05, 0.5])
+def test_a_cell_that_hardly_touches_the_pairs_gets_one(images, share):
+    """A grid walks every cell that meets the roi, were it by a sliver."""
+    times = TemporalPairSampler(images, generator=0)
+    xmin, ymin, _, _ = min(shapely.get_parts(times.roi), key=lambda part: part.bounds).bounds
+    side = 16 * images.res[0]
+    x = slice(xmin - side * (1 - share), xmin + side * share)
+    assert next(times._iter_subset((x, slice(ymin + side, ymin + 2 * side))))
+
+
 def test_roi_is_where_pairs_are(images):
     times = TemporalPairSampler(images)
     grounds = pair_items(images.items).frame().to_crs(images.crs).union_all()
