@@ -8,7 +8,7 @@ who ask for it, and kept for a while.
 import math
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from rscontrast.io.handles import Handle
+from rscontrast.io.inflate import Block, Deflated
 from rscontrast.io.pool import Shelf, shelf, submit
 from rscontrast.io.windows import Window
 
@@ -104,11 +105,14 @@ def request(
         shape = (math.ceil(window.height / step), math.ceil(window.width / step))
         future = submit(_read, opened, bands, window, shape, method)
         return Request(window, shape, [(window, future)])
-    cells: Shelf[Any, Pixels] = shelf("cells", lambda: Shelf(BYTES, lambda cell: cell.bytes))
-    parts = []
+    parts, deflated = [], opened.raster.deflated
     for where in _cells(opened.raster.shape, side, window):
-        make = partial(_read, opened, bands, where, (where.height, where.width), method)
-        parts.append((where, cells.get((opened.key, *bands, where), make)))
+        if deflated is not None and side == opened.raster.block:
+            rows = _common(where, replace(where, top=window.top, height=window.height))
+            parts.append((rows, submit(_inflate, opened, deflated, bands, where, rows)))
+        else:
+            make = partial(_read, opened, bands, where, (where.height, where.width), method)
+            parts.append((where, _cells_kept().get((opened.key, *bands, where), make)))
     return Request(window, (window.height, window.width), parts)
 
 
@@ -145,6 +149,25 @@ def _read(
         seen = opened.read_mask(out_shape=shape, **options)
     values.flags.writeable = False
     return Pixels(values, seen)
+
+
+def _inflate(
+    opened: Handle, file: Deflated, bands: list[int], where: Window, rows: Window
+) -> Pixels:
+    """Some rows of a block, of a file that is read without GDAL."""
+    row, col = where.top // file.shape[0], where.left // file.shape[1]
+    start = rows.top - where.top
+    found = []
+    for band in bands:
+        plane, sample = (0, band - 1) if file.shape[2] > 1 else (band - 1, 0)
+        make = partial(file.block, opened.href, plane, row, col)
+        block: Block = _cells_kept().have((opened.key, plane, row, col), make)
+        found.append(block.rows(start, start + rows.height)[:, : rows.width, sample])
+    return Pixels(np.stack(found) if len(found) > 1 else found[0][None], None)
+
+
+def _cells_kept() -> Shelf[Any, Any]:
+    return shelf("cells", lambda: Shelf(BYTES, lambda cell: cell.bytes))
 
 
 def _common(a: Window, b: Window) -> Window:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from rscontrast.errors import AssetError
+from rscontrast.io.inflate import Deflated, find_blocks
 from rscontrast.io.pool import Shelf, shelf
 from rscontrast.stac.signing import Signed, Signer
 
@@ -61,6 +62,8 @@ class Raster:
     """Of the first band."""
     overviews: tuple[int, ...]
     """Factors of the thinned copies in the file."""
+    deflated: Deflated | None = None
+    """Where its blocks lie, of a local file that is read without GDAL."""
 
     @property
     def tiled(self) -> bool:
@@ -181,8 +184,11 @@ def _look(href: str, level: int | None) -> Raster:
     try:
         with _dataset(href, level, FAST) as data:
             raster = _describe(data)
+            local = not _remote(href)
+            if local and raster.tiled and not raster.masked:
+                raster = replace(raster, deflated=find_blocks(data))
         # Strips are asked for one by one, where the older driver asks for many at once.
-        if raster.tiled or not _remote(href):
+        if raster.tiled or local:
             return raster
     except RasterioIOError as error:
         if re.search("No such file|does not exist|HTTP response code", str(error)):

@@ -140,7 +140,7 @@ class _Asked:
     def part(self) -> Part:
         try:
             pixels = self.request.result()
-        except (RasterioError, IndexError, AssetError) as error:
+        except (RasterioError, OSError, ValueError, IndexError, AssetError) as error:
             where = f"window {self.under.window.flatten()}"
             raise _unreadable(self.file.bands[0], where, error) from error
         values, (height, width) = pixels.values, self.request.shape

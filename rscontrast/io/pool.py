@@ -54,6 +54,18 @@ class Shelf[Key: Hashable, Value]:
         submit(_fulfil, made, make)
         return made
 
+    def have(self, key: Key, make: Callable[[], Value]) -> Value:
+        """Return what is there, or make it on the spot, which should be quick."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found.result()
+            made = self._kept[key] = Future()
+            made.set_result(make())
+        self._made(key, made)
+        return made.result()
+
     def clear(self) -> None:
         """Forget all."""
         with self._lock:

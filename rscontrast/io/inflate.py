@@ -1,0 +1,144 @@
+"""Blocks of local GeoTIFFs, inflated only as far down as their rows are asked for.
+
+GDAL decodes a block whole. A window that lies somewhere in blocks of four times its side needs six
+tenths of the rows of those that it touches, so that reading no further beats even the decoder's
+own limit; who needs more rows later goes on where the last one stopped. This is done for what most
+catalogs hold: deflate, with or without horizontal differences; GDAL reads the rest, as it reads
+what comes from a server, where it is the requests that take the time.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import NDArray
+from rasterio.io import DatasetReader
+
+CHUNK = 2**17
+"""Bytes of a block that are read from the file at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Deflated:
+    """Where the blocks of a file lie, and how they are stored."""
+
+    offsets: NDArray[np.int64]
+    """First byte, [planes, rows, columns]; a plane is a band, or all where they are interleaved."""
+    sizes: NDArray[np.int64]
+    """Bytes; 0 for a block that was left out, being no data."""
+    shape: tuple[int, int, int]
+    """Of a block: (H, W, interleaved bands)."""
+    dtype: np.dtype[Any]
+    """Of its numbers."""
+    differences: bool
+    """Whether a row holds the differences of neighbours."""
+    fill: float
+    """What a block that was left out holds."""
+
+    def block(self, path: str, plane: int, row: int, col: int) -> "Block":
+        """Take one of the blocks."""
+        where = (plane, row, col)
+        return Block(self, path, int(self.offsets[where]), int(self.sizes[where]))
+
+
+def find_blocks(data: DatasetReader) -> Deflated | None:
+    """Find the blocks of an open local file; None: GDAL is to read it."""
+    tags = data.tags(ns="IMAGE_STRUCTURE")
+    dtype = np.dtype(data.dtypes[0])
+    plain = tags.get("COMPRESSION") == "DEFLATE" and "NBITS" not in tags
+    differences = tags.get("PREDICTOR", "1") == "2"
+    known = plain and (dtype.kind in "iu" or (dtype.kind == "f" and "PREDICTOR" not in tags))
+    if not known or len(set(data.dtypes)) > 1 or tags.get("PREDICTOR", "1") not in "12":
+        return None
+    with open(data.name, "rb") as file:  # noqa: PTH123  # its name is what GDAL opened
+        if file.read(2) != b"II":
+            return None
+    together = tags.get("INTERLEAVE") == "PIXEL"
+    planes = 1 if together else data.count
+    height, width = data.block_shapes[0]
+    across = range(-(-data.width // width))
+    down = range(-(-data.height // height))
+
+    def tag(name: str) -> NDArray[np.int64]:
+        found = [
+            data.get_tag_item(f"BLOCK_{name}_{col}_{row}", "TIFF", bidx=plane + 1) or 0
+            for plane in range(planes)
+            for row in down
+            for col in across
+        ]
+        return np.array(found, dtype=np.int64).reshape(planes, len(down), len(across))
+
+    shape = (height, width, data.count if together else 1)
+    fill = data.nodatavals[0] or 0.0
+    return Deflated(tag("OFFSET"), tag("SIZE"), shape, dtype, differences, fill)
+
+
+class Block:
+    """A block whose first rows are known."""
+
+    def __init__(self, file: Deflated, path: str, offset: int, size: int) -> None:
+        """Take where it is; nothing is read yet."""
+        self._path, self._offset, self._size = path, offset, size
+        self._lock = threading.Lock()
+        # Memory that was not written to is not taken.
+        self._values = np.empty(file.shape, file.dtype)
+        self._flat = self._values.reshape(-1).view(np.uint8)
+        self._known = self._taken = 0
+        self._inflater = isal_zlib.decompressobj()
+        self._differs = np.full(file.shape[0], file.differences and size > 0)
+        if size == 0:
+            self._values[:] = file.fill
+            self._known = self._flat.size
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it may take."""
+        return self._values.nbytes
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Numbers of some rows, [rows, W, interleaved bands]; not to be written to.
+
+        Raises:
+            OSError: the file is gone.
+            ValueError: the block is damaged.
+        """
+        with self._lock:
+            self._inflate(stop * (self._flat.size // len(self._values)))
+            self._add_up(start, stop)
+        rows = self._values[start:stop]
+        rows.flags.writeable = False
+        return rows
+
+    def _inflate(self, until: int) -> None:
+        if self._known >= until:
+            return
+        with open(self._path, "rb", buffering=0) as file:  # noqa: PTH123  # a name of GDAL's
+            file.seek(self._offset + self._taken)
+            while self._known < until:
+                data = self._inflater.unconsumed_tail
+                if not data:
+                    data = file.read(min(CHUNK, self._size - self._taken))
+                    self._taken += len(data)
+                try:
+                    made = self._inflater.decompress(data, until - self._known)
+                except isal_zlib.error as error:
+                    raise ValueError(
+                        f"a block at byte {self._offset} is damaged: {error}"
+                    ) from error
+                if not (made or data):
+                    raise ValueError(f"the block at byte {self._offset} ends early")
+                self._flat[self._known : self._known + len(made)] = np.frombuffer(made, np.uint8)
+                self._known += len(made)
+
+    def _add_up(self, start: int, stop: int) -> None:
+        """Make numbers of differences, in the rows where that is still to be done."""
+        todo = self._differs[start:stop]
+        if todo.all():
+            part = self._values[start:stop]
+            np.cumsum(part, axis=1, dtype=part.dtype, out=part)
+        elif todo.any():
+            rows = start + np.flatnonzero(todo)
+            self._values[rows] = np.cumsum(self._values[rows], axis=1, dtype=self._values.dtype)
+        self._differs[start:stop] = False
