@@ -2,7 +2,6 @@
 
 import math
 from functools import lru_cache
-from typing import Any, Protocol
 
 import numpy as np
 import shapely
@@ -23,23 +22,13 @@ type Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 """x and y."""
 
 
-class Placed(Protocol):
-    """Pixels somewhere: a GeoBox is, and so is what a reader makes of it."""
-
-    @property
-    def shape(self) -> Any:
-        """(H, W)."""
-
-    @property
-    def transform(self) -> Affine:
-        """Pixels to coordinates."""
-
-
-def lattice_offset(transform: Affine, grid: Placed) -> tuple[int, int] | None:
+def lattice_offset(
+    transform: Affine, shape: tuple[int, int], grid: Affine
+) -> tuple[int, int] | None:
     """(row, col) of the grid's corner in the file, if the two are one lattice; else None."""
-    shift = ~transform @ grid.transform
+    shift = ~transform @ grid
     row, col = round(shift.f), round(shift.c)
-    drift = max(grid.shape) * max(abs(shift.a - 1), abs(shift.e - 1), abs(shift.b), abs(shift.d))
+    drift = max(shape) * max(abs(shift.a - 1), abs(shift.e - 1), abs(shift.b), abs(shift.d))
     # Under a hundredth of a pixel the two lattices are one written with other digits.
     aligned = drift < 0.01 and abs(shift.f - row) < 0.01 and abs(shift.c - col) < 0.01
     return (row, col) if aligned else None

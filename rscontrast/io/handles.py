@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,11 @@ class Raster:
     """Factors of the thinned copies in the file."""
     deflated: Deflated | None = None
     """Where its blocks lie, of a local file that is read without GDAL."""
+
+    @cached_property
+    def grid(self) -> object:
+        """Equal for files of one grid; an Affine takes long to compare."""
+        return (self.shape, tuple(self.transform), self.wkt)
 
     @property
     def tiled(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from isal import isal_zlib
+from isal.isal_zlib import IsalError
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
@@ -123,7 +124,7 @@ class Block:
                     self._taken += len(data)
                 try:
                     made = self._inflater.decompress(data, until - self._known)
-                except isal_zlib.error as error:
+                except IsalError as error:  # type: ignore[misc]  # its stub has no class
                     raise ValueError(
                         f"a block at byte {self._offset} is damaged: {error}"
                     ) from error

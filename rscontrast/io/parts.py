@@ -17,7 +17,7 @@ from rscontrast.errors import AssetError, GridError
 from rscontrast.io.cells import Request, request
 from rscontrast.io.grid import crs_wkt
 from rscontrast.io.handles import Handle, Raster, opening
-from rscontrast.io.windows import Grid, Under, find_level, find_window
+from rscontrast.io.windows import Finder, Under
 from rscontrast.stac.provider import BandSource
 
 
@@ -52,6 +52,16 @@ class Part:
     """(row, col) of the first pixel in the grid, where the two are one lattice."""
 
     @property
+    def place(self) -> tuple[slice, slice]:
+        """Its pixels in the grid, where the two are one lattice."""
+        (row, col), (height, width) = self.corner or (0, 0), self.values.shape[1:]
+        return slice(row, row + height), slice(col, col + width)
+
+    def covers(self, geobox: GeoBox) -> bool:
+        """Whether each pixel of the grid is one of its own."""
+        return self.corner == (0, 0) and self.values.shape[1:] == tuple(geobox.shape)
+
+    @property
     def pixel(self) -> float:
         """Longer side of a pixel, in units of the CRS."""
         t = self.transform
@@ -72,7 +82,7 @@ def read_parts(files: Sequence[File], geobox: GeoBox) -> list[Part | None]:
         AssetError: names item, asset and window of what cannot be read.
         GridError: a file has no CRS, or one that does not reach to the grid.
     """
-    grid = Grid.of(geobox)
+    grid = Finder(geobox)
     opened = [opening(file.bands[0].href, file.bands[0].signer) for file in files]
     levels = [_at_level(file, one, grid) for file, one in zip(files, opened, strict=True)]
     asked = [_ask(file, one, grid) for file, one in zip(files, levels, strict=True)]
@@ -102,8 +112,7 @@ def warp(
         method: how values between pixels are found.
     """
     if part.corner is not None:
-        row, col = part.corner
-        out[:, row : row + values.shape[1], col : col + values.shape[2]] = values
+        out[:, *part.place] = values
         return
     # Without gaps GDAL takes a third of the time. With gaps each band goes alone: those of one
     # band are none in the others.
@@ -148,7 +157,7 @@ class _Asked:
         for band, source in enumerate(self.file.bands):
             nodata = _nodata(source, self.raster)
             if nodata is not None:
-                empty[band] = values[band] == nodata
+                np.equal(values[band], nodata, out=empty[band])
         if values.dtype.kind == "f":
             empty |= ~np.isfinite(values)
         if pixels.seen is not None:
@@ -159,17 +168,17 @@ class _Asked:
         return Part(values, empty, transform, wkt, self.under.corner)
 
 
-def _at_level(file: File, opened: "Future[Handle]", grid: Grid) -> "Future[Handle]":
+def _at_level(file: File, opened: "Future[Handle]", grid: Finder) -> "Future[Handle]":
     base = _opened(file.bands[0], opened)
     if not _declared(file, base.raster):
         return opened
-    level = find_level(base.raster, grid)
+    level = grid.level(base.raster)
     return opened if level is None else opening(base.href, base.signer, level)
 
 
-def _ask(file: File, opened: "Future[Handle]", grid: Grid) -> _Asked | None:
+def _ask(file: File, opened: "Future[Handle]", grid: Finder) -> _Asked | None:
     there = _opened(file.bands[0], opened)
-    under = find_window(there.raster, grid)
+    under = grid.window(there.raster)
     if under is None:
         return None
     step = under.step if _declared(file, there.raster) else 1

@@ -76,13 +76,14 @@ def read_dates(
             gaps, _read_items([queues[n].pop() for n in gaps], geobox), strict=True
         ):
             images[n] = _fill(images[n], other)
-    return [(_filled(image), valid) for image, valid in images]
+    return [_filled(*image) for image in images]
 
 
-def _filled(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def _filled(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> Image:
     """0 where there is no data."""
-    np.copyto(image, 0, where=np.isnan(image))
-    return image
+    if not valid.all():
+        np.copyto(image, 0, where=np.isnan(image))
+    return image, valid
 
 
 def _fill(one: Image, other: Image) -> Image:
@@ -94,7 +95,7 @@ def _fill(one: Image, other: Image) -> Image:
 
 def _mean(images: Sequence[Image]) -> Image:
     if len(images) == 1:
-        return _filled(images[0][0]), images[0][1]
+        return _filled(*images[0])
     valid = np.logical_or.reduce([usable for _, usable in images])
     total = np.zeros_like(images[0][0])
     count = np.zeros(valid.shape, dtype=np.float32)
@@ -138,32 +139,47 @@ def _reflectance(
     item: ItemSource, found: Sequence[tuple[File, Part]], geobox: GeoBox
 ) -> NDArray[np.float32]:
     """Bands of an item, [C, H, W], NaN where there is no data."""
-    scaled: dict[object, tuple[Part, dict[BandSource, NDArray[np.float32]]]] = {}
+    # Filled once where it must be: large arrays cost as much as what is done with them.
+    whole = all(part.covers(geobox) for _, part in found)
+    missing = len(item.bands) > sum(len(file.bands) for file, _ in found)
+    image = np.empty((len(item.bands), *geobox.shape), dtype=np.float32)
+    if missing or not whole:
+        image.fill(np.nan)
+    channels: dict[BandSource, list[int]] = {}
+    for channel, band in enumerate(item.bands):
+        channels.setdefault(band, []).append(channel)
+    elsewhere: dict[object, tuple[Part, dict[BandSource, NDArray[np.float32]]]] = {}
     for file, part in found:
-        # Bands of one grid are brought onto another one together: where to is found once.
-        alike = (part.transform, part.wkt, part.corner, part.values.shape[1:])
-        _, bands = scaled.setdefault(alike, (part, {}))
         for band, numbers, empty in zip(file.bands, part.values, part.empty, strict=True):
-            bands[band] = _scale(band, numbers, empty)
-    image = np.full((len(item.bands), *geobox.shape), np.nan, dtype=np.float32)
-    for part, bands in scaled.values():
+            if part.corner is None:
+                # Bands of one grid are brought onto another together: where to is found once.
+                alike = (tuple(part.transform), part.wkt, numbers.shape)
+                values = np.empty(numbers.shape, dtype=np.float32)
+                elsewhere.setdefault(alike, (part, {}))[1][band] = values
+                _scale(band, numbers, empty, values)
+            else:
+                for channel in channels[band]:
+                    _scale(band, numbers, empty, image[channel][part.place])
+    for part, bands in elsewhere.values():
         out = np.full((len(bands), *geobox.shape), np.nan, dtype=np.float32)
         warp(np.stack(list(bands.values())), part, out, geobox, Resampling.bilinear)
-        rows = {band: row for row, band in enumerate(bands)}
-        for channel, band in enumerate(item.bands):
-            if band in rows:
-                image[channel] = out[rows[band]]
+        for band, values in zip(bands, out, strict=True):
+            for channel in channels[band]:
+                image[channel] = values
     return image
 
 
 def _scale(
-    band: BandSource, numbers: NDArray[Any], empty: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    values = numbers.astype(np.float32)
-    values[empty] = np.nan
-    values *= np.float32(band.scale)
-    values += np.float32(band.offset)
-    return values
+    band: BandSource,
+    numbers: NDArray[Any],
+    empty: NDArray[np.bool_],
+    out: NDArray[np.float32],
+) -> None:
+    np.multiply(numbers, np.float32(band.scale), out=out, casting="same_kind")
+    if band.offset:
+        out += np.float32(band.offset)
+    if empty.any():
+        out[empty] = np.nan
 
 
 def read_mask(source: MaskSource, geobox: GeoBox) -> NDArray[np.bool_]:

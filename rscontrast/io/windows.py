@@ -2,8 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from affine import Affine
@@ -40,23 +39,6 @@ class Window:
         return self.left, self.top, self.width, self.height
 
 
-class Grid(NamedTuple):
-    """What of a GeoBox says where its pixels lie; asking it for its CRS takes long."""
-
-    shape: tuple[int, int]
-    transform: Affine
-    wkt: str
-
-    @classmethod
-    def of(cls, geobox: GeoBox) -> Self:
-        """Take it from a GeoBox.
-
-        Raises:
-            GridError: it has no CRS.
-        """
-        return cls((geobox.shape[0], geobox.shape[1]), geobox.transform, crs_wkt(geobox))
-
-
 @dataclass(frozen=True)
 class Under:
     """The file's pixels under a grid."""
@@ -71,47 +53,78 @@ class Under:
     """Of the window's pixels, to coordinates of the file."""
 
 
-def find_level(raster: Raster, grid: Grid) -> int | None:
-    """Find the thinnest overview that is not coarser than the grid; None: the file itself.
+class Finder:
+    """Where one grid lies in files; files of one grid, as bands often are, are looked at once."""
 
-    That is the one that GDAL's warp reads too.
+    def __init__(self, geobox: GeoBox) -> None:
+        """Take the grid.
 
-    Raises:
-        GridError: the CRS of the file does not reach to where the grid is.
-    """
-    if not raster.overviews:
-        return None
-    ratio = _pixels(raster.transform, _wkt(raster), grid).ratio
-    fine = [level for level, factor in enumerate(raster.overviews) if factor <= ratio]
-    return fine[-1] if fine else None
+        Raises:
+            GridError: it has no CRS.
+        """
+        self._shape, self._transform = (geobox.shape[0], geobox.shape[1]), geobox.transform
+        self._wkt = crs_wkt(geobox)
+        self._borders: dict[object, _Border] = {}
+        self._windows: dict[object, Under | None] = {}
+
+    def level(self, raster: Raster) -> int | None:
+        """Find the thinnest overview that is not coarser than the grid; None: the file itself.
+
+        That is the one that GDAL's warp reads too.
+
+        Raises:
+            GridError: the CRS of the file does not reach to where the grid is.
+        """
+        if not raster.overviews:
+            return None
+        ratio = self._border(raster).ratio
+        fine = [level for level, factor in enumerate(raster.overviews) if factor <= ratio]
+        return fine[-1] if fine else None
+
+    def window(self, raster: Raster) -> Under | None:
+        """Find the file's pixels under the grid; None: there are none.
+
+        Raises:
+            GridError: the CRS of the file does not reach to where the grid is.
+        """
+        if raster.grid not in self._windows:
+            self._windows[raster.grid] = self._find(raster)
+        return self._windows[raster.grid]
+
+    def _find(self, raster: Raster) -> Under | None:
+        border, transform = self._border(raster), raster.transform
+        offset = lattice_offset(transform, self._shape, self._transform) if border.same else None
+        step = max(1, math.floor(border.ratio))
+        margin = 0 if offset else MARGIN * step
+        left, right = span(border.cols, raster.shape[1], margin)
+        top, bottom = span(border.rows, raster.shape[0], margin)
+        if left >= right or top >= bottom:
+            return None
+        window = Window(top, left, bottom - top, right - left)
+        corner = None if offset is None else (top - offset[0], left - offset[1])
+        return Under(window, step, corner, transform @ Affine.translation(left, top))
+
+    def _border(self, raster: Raster) -> "_Border":
+        if raster.grid not in self._borders:
+            self._borders[raster.grid] = self._look(raster)
+        return self._borders[raster.grid]
+
+    def _look(self, raster: Raster) -> "_Border":
+        wkt = str(raster.wkt)
+        same = same_crs(wkt, self._wkt)
+        x, y = corners = apply_affine(self._transform, *outline(self._shape))
+        if not same:
+            x, y = transformer(self._wkt, wkt).transform(x, y)
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            where = [round(float(n), 5) for f in (np.min, np.max) for n in map(f, corners)]
+            text = f"grid of bounds {where}: has no place in the CRS of the file, {wkt[:60]}"
+            raise GridError(text)
+        cols, rows = apply_affine(~raster.transform, np.asarray(x), np.asarray(y))
+        ratio = min(np.ptp(cols) / self._shape[1], np.ptp(rows) / self._shape[0])
+        return _Border(cols, rows, float(ratio) + 1e-6, same)
 
 
-def find_window(raster: Raster, grid: Grid) -> Under | None:
-    """Find the file's pixels under the grid; None: there are none.
-
-    Raises:
-        GridError: the CRS of the file does not reach to where the grid is.
-    """
-    return _find(raster.shape, raster.transform, _wkt(raster), grid)
-
-
-# The bands of an item, and often its dates, are of one grid.
-@lru_cache(maxsize=1024)
-def _find(shape: tuple[int, int], transform: Affine, wkt: str, grid: Grid) -> Under | None:
-    pixels = _pixels(transform, wkt, grid)
-    offset = lattice_offset(transform, grid) if pixels.same else None
-    step = max(1, math.floor(pixels.ratio))
-    margin = 0 if offset else MARGIN * step
-    left, right = span(pixels.cols, shape[1], margin)
-    top, bottom = span(pixels.rows, shape[0], margin)
-    if left >= right or top >= bottom:
-        return None
-    window = Window(top, left, bottom - top, right - left)
-    corner = None if offset is None else (top - offset[0], left - offset[1])
-    return Under(window, step, corner, transform @ Affine.translation(left, top))
-
-
-class _Pixels(NamedTuple):
+class _Border(NamedTuple):
     """The border of a grid in the pixels of a file."""
 
     cols: NDArray[np.float64]
@@ -120,24 +133,3 @@ class _Pixels(NamedTuple):
     """Pixels of the file to one of the grid, along the axis that has fewer of them."""
     same: bool
     """Whether both are of one CRS."""
-
-
-def _pixels(transform: Affine, wkt: str, grid: Grid) -> _Pixels:
-    same = same_crs(wkt, grid.wkt)
-    x, y = corners = apply_affine(grid.transform, *outline(grid.shape))
-    if not same:
-        x, y = transformer(grid.wkt, wkt).transform(x, y)
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        where = [
-            round(float(n), 5) for end in ("min", "max") for n in map(getattr(np, end), corners)
-        ]
-        raise GridError(f"grid of bounds {where}: has no place in the CRS of the file, {wkt[:60]}")
-    cols, rows = apply_affine(~transform, np.asarray(x), np.asarray(y))
-    ratio = min(np.ptp(cols) / grid.shape[1], np.ptp(rows) / grid.shape[0])
-    return _Pixels(cols, rows, float(ratio) + 1e-6, same)
-
-
-def _wkt(raster: Raster) -> str:
-    if raster.wkt is None:
-        raise GridError("no CRS, so it has no place on the grid")
-    return raster.wkt
