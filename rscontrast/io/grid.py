@@ -9,7 +9,6 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.crs import CRS as GridCRS  # noqa: N811  # pyproj has one of that name
 from odc.geo.geobox import GeoBox
-from odc.geo.types import Shape2d
 from pyproj import CRS, Transformer
 from shapely.geometry.base import BaseGeometry
 
@@ -34,15 +33,6 @@ def lattice_offset(
     return (row, col) if aligned else None
 
 
-def outline(shape: tuple[int, int] | Shape2d) -> Points:
-    """Points (x, y) in pixels along the border of a grid: a straight edge bends in another CRS."""
-    along = np.linspace(0, 1, 9)
-    low, high = np.zeros_like(along), np.ones_like(along)
-    x = np.concatenate([along, along, low, high]) * shape[1]
-    y = np.concatenate([low, high, along, along]) * shape[0]
-    return x, y
-
-
 def span(pixels: NDArray[np.float64], size: int, margin: int) -> tuple[int, int]:
     """First and past-the-last pixel that a range of coordinates touches, within the file."""
     # A lattice written with other digits is off by up to 2 hundredths, see lattice_offset.
@@ -55,6 +45,12 @@ def same_crs(a: str, b: str) -> bool:
     """Whether two texts mean one CRS, whatever the order of its axes."""
     crs = CRS.from_user_input(a)
     return a == b or crs.equals(CRS.from_user_input(b), ignore_axis_order=True)
+
+
+@lru_cache(maxsize=256)
+def is_geographic(wkt: str) -> bool:
+    """Whether a CRS counts in degrees."""
+    return bool(CRS.from_user_input(wkt).is_geographic)
 
 
 def crs_wkt(geobox: GeoBox) -> str:

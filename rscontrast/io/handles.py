@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,13 @@ LIMIT = 10_000
 """Files that a process has handles of; the one unused the longest is let go first."""
 
 FAST = "LIBERTIFF"
-"""The driver that is tried first."""
+"""The driver that reads what it can."""
+
+SILENCE = 20
+"""Seconds without a byte from a server after which a request has failed."""
+
+PASSING = r"(?i)HTTP response code: (429|5\d\d|0\b|206)|curl|time.?out|too slow|reset|connect"
+"""What GDAL says of troubles that may pass."""
 
 PAUSES = (0.25, 1.0, 4.0)
 """Seconds before a remote file that could not be read is tried again."""
@@ -127,7 +133,7 @@ class Handle:
             except RasterioError:
                 time.sleep(pause)
                 # A look at the file tells a refusal, or that it is gone, from a bad moment.
-                _open(self.key, refused=signed)
+                _look_again(self.key, signed)
         return self._once(_sign(self.key), read)
 
     def _once(self, signed: Signed, read: Callable[[DatasetReader], NDArray[Any]]) -> NDArray[Any]:
@@ -157,11 +163,33 @@ def handle(href: str, signer: Signer | None = None, level: int | None = None) ->
 def opening(href: str, signer: Signer | None = None, level: int | None = None) -> "Future[Handle]":
     """Have a file opened on one of the reading threads; see :func:`handle`."""
     key = (href, signer, level, _changed(href))
-    return _shelf().get(key, lambda: _open(key))
+    return _shelf().get(key, lambda: _open_patiently(key))
 
 
 def _shelf() -> Shelf[_Key, Handle]:
     return shelf("handles", lambda: Shelf(LIMIT, lambda _: 1))
+
+
+def _open_patiently(key: _Key) -> Handle:
+    refused = None
+    for pause in PAUSES if _remote(key[0]) else ():
+        try:
+            return _open(key, refused)
+        except RasterioIOError as error:
+            if not re.search(PASSING, str(error)):
+                raise
+            time.sleep(pause)
+            refused = _sign(key)
+    return _open(key, refused)
+
+
+def _look_again(key: _Key, signed: Signed) -> None:
+    """Raise if a file is refused or gone for good."""
+    try:
+        _open(key, refused=signed)
+    except RasterioIOError as error:
+        if not re.search(PASSING, str(error)):
+            raise
 
 
 def _open(key: _Key, refused: Signed | None = None) -> Handle:
@@ -170,8 +198,7 @@ def _open(key: _Key, refused: Signed | None = None) -> Handle:
     signed = _sign(key, refused)
     try:
         with _access(signed), rasterio.Env(**_opening(signed), **_anew(signed, refused)):
-            raster = _look(signed.href, level)
-        return Handle(href, signer, level, key, raster)
+            return Handle(href, signer, level, key, _look(signed.href, level))
     except RasterioIOError as error:
         if signer is None or not _refused(error):
             raise
@@ -186,27 +213,30 @@ def _sign(key: _Key, refused: Signed | None = None) -> Signed:
 
 
 def _look(href: str, level: int | None) -> Raster:
-    """Open a file for what it says of itself, by the driver that will read it."""
-    try:
-        with _dataset(href, level, FAST) as data:
-            raster = _describe(data)
-            local = not _remote(href)
-            if local and raster.tiled and not raster.masked:
-                raster = replace(raster, deflated=find_blocks(data))
-        # Strips are asked for one by one, where the older driver asks for many at once.
-        if raster.tiled or local:
+    """Open a file for what it says of itself, and choose who will read it."""
+    with ExitStack() as both:
+        try:
+            # First: it reads the whole header as it opens, where the other holds Python's lock as
+            # it asks for more of it.
+            fast = both.enter_context(_dataset(href, level, FAST))
+        except RasterioIOError as error:
+            if re.search(f"{PASSING}|HTTP response|No such file|does not exist", str(error)):
+                raise
+            fast = None  # another format, or odd numbers of bits
+        data = both.enter_context(_dataset(href, level, None))
+        raster, local = _describe(data), not _remote(href)
+        # The fast driver knows no files beside the one, nor a mask where there is a nodata too;
+        # and it asks a server for strips one by one, where the other asks for many at once.
+        alone = not local or len(data.files) <= 1
+        if fast is None or raster.masked or not alone or not (local or raster.tiled):
             return raster
-    except RasterioIOError as error:
-        if re.search("No such file|does not exist|HTTP response code", str(error)):
-            raise
-    with _dataset(href, level, None) as data:
-        return _describe(data)
+        blocks = find_blocks(fast) if local and raster.tiled else None
+        return replace(raster, driver=FAST, deflated=blocks)
 
 
 def _dataset(href: str, level: int | None, driver: str | None) -> DatasetReader:
-    return rasterio.open(
-        href, driver=driver, **({} if level is None else {"overview_level": level})
-    )
+    options = {} if level is None else {"overview_level": level}
+    return rasterio.open(href, driver=driver, **options)
 
 
 def _describe(data: DatasetReader) -> Raster:
@@ -217,21 +247,26 @@ def _describe(data: DatasetReader) -> Raster:
         transform=data.transform,
         wkt=data.crs.to_wkt() if data.crs else None,
         nodata=data.nodatavals,
-        masked=MaskFlags.per_dataset in flags and MaskFlags.nodata not in flags,
+        masked=MaskFlags.per_dataset in flags,
         block=data.block_shapes[0],
         dtype=data.dtypes[0],
         overviews=tuple(data.overviews(1)),
     )
 
 
-def _opening(signed: Signed) -> dict[str, str | int | float]:
-    # Without this GDAL lists the folder, which for an object store is a slow request.
-    options: dict[str, str | int | float] = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
-    if _remote(signed.href):
-        options |= {"GDAL_HTTP_MAX_RETRY": len(PAUSES), "GDAL_HTTP_RETRY_DELAY": PAUSES[0]}
+def _opening(signed: Signed) -> dict[str, str | int]:
+    if not _remote(signed.href):
+        return {}
+    return {
+        # Without this GDAL lists the folder, which for an object store is a slow request.
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
         # Enough for the header of most files, which so takes one request.
-        options["GDAL_INGESTED_BYTES_AT_OPEN"] = 32768
-    return options
+        "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
+        # Without these a server that falls silent is waited for without end.
+        "GDAL_HTTP_CONNECTTIMEOUT": SILENCE,
+        "GDAL_HTTP_LOW_SPEED_TIME": SILENCE,
+        "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
+    }
 
 
 def _anew(signed: Signed, refused: Signed | None) -> dict[str, str]:

@@ -5,6 +5,9 @@ tenths of the rows of those that it touches, so that reading no further beats ev
 own limit; who needs more rows later goes on where the last one stopped. This is done for what most
 catalogs hold: deflate, with or without horizontal differences; GDAL reads the rest, as it reads
 what comes from a server, where it is the requests that take the time.
+
+The price: the checksum of a block stands at its end, and is compared only when the last row is
+asked for. Damage that leaves a stream which can be inflated is not noticed before.
 """
 
 import threading
@@ -87,6 +90,7 @@ class Block:
         self._values = np.empty(file.shape, file.dtype)
         self._flat = self._values.reshape(-1).view(np.uint8)
         self._known = self._taken = 0
+        self._error: Exception | None = None
         self._inflater = isal_zlib.decompressobj()
         self._differs = np.full(file.shape[0], file.differences and size > 0)
         if size == 0:
@@ -106,30 +110,37 @@ class Block:
             ValueError: the block is damaged.
         """
         with self._lock:
-            self._inflate(stop * (self._flat.size // len(self._values)))
+            if self._error is not None:
+                raise self._error
+            try:
+                self._inflate(stop * (self._flat.size // len(self._values)))
+            except (OSError, ValueError) as error:
+                self._error = error  # the inflater cannot go on
+                raise
             self._add_up(start, stop)
         rows = self._values[start:stop]
         rows.flags.writeable = False
         return rows
 
     def _inflate(self, until: int) -> None:
-        if self._known >= until:
+        if self._known >= until or not self._size:
             return
         with open(self._path, "rb", buffering=0) as file:  # noqa: PTH123  # a name of GDAL's
             file.seek(self._offset + self._taken)
-            while self._known < until:
+            # At the end there is a checksum to be read too.
+            while self._known < until or (until == self._flat.size and not self._inflater.eof):
                 data = self._inflater.unconsumed_tail
                 if not data:
                     data = file.read(min(CHUNK, self._size - self._taken))
                     self._taken += len(data)
                 try:
-                    made = self._inflater.decompress(data, until - self._known)
+                    made = self._inflater.decompress(data, max(1, until - self._known))
                 except IsalError as error:  # type: ignore[misc]  # its stub has no class
                     raise ValueError(
                         f"a block at byte {self._offset} is damaged: {error}"
                     ) from error
-                if not (made or data):
-                    raise ValueError(f"the block at byte {self._offset} ends early")
+                if not (made or data) or self._known + len(made) > self._flat.size:
+                    raise ValueError(f"the block at byte {self._offset} is of another length")
                 self._flat[self._known : self._known + len(made)] = np.frombuffer(made, np.uint8)
                 self._known += len(made)
 

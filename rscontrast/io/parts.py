@@ -1,6 +1,7 @@
 """The pixels of files that lie under a grid, all asked for at once, and their way onto the grid."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import reproject
 
 from rscontrast.errors import AssetError, GridError
@@ -19,6 +20,10 @@ from rscontrast.io.grid import crs_wkt
 from rscontrast.io.handles import Handle, Raster, opening
 from rscontrast.io.windows import Finder, Under
 from rscontrast.stac.provider import BandSource
+
+# rasterio hands arrays to GDAL as files without a place, and its own way to keep quiet about that
+# does not hold where several threads do it at once.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.warp")
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,8 @@ class _Asked:
             where = f"window {self.under.window.flatten()}"
             raise _unreadable(self.file.bands[0], where, error) from error
         values, (height, width) = pixels.values, self.request.shape
+        if values.dtype.kind not in "iuf":
+            raise AssetError(f"{name(self.file.bands[0])}: no real numbers, but {values.dtype}")
         empty = np.zeros(values.shape, dtype=bool)
         for band, source in enumerate(self.file.bands):
             nodata = _nodata(source, self.raster)
@@ -170,21 +177,29 @@ class _Asked:
 
 def _at_level(file: File, opened: "Future[Handle]", grid: Finder) -> "Future[Handle]":
     base = _opened(file.bands[0], opened)
-    if not _declared(file, base.raster):
+    level = _placed(file, lambda: grid.level(base.raster))
+    # An overview may be a mean: of classes there is none.
+    if level is None or file.nearest or not _declared(file, base.raster):
         return opened
-    level = grid.level(base.raster)
-    return opened if level is None else opening(base.href, base.signer, level)
+    return opening(base.href, base.signer, level)
 
 
 def _ask(file: File, opened: "Future[Handle]", grid: Finder) -> _Asked | None:
     there = _opened(file.bands[0], opened)
-    under = grid.window(there.raster)
+    under = _placed(file, lambda: grid.window(there.raster))
     if under is None:
         return None
-    step = under.step if _declared(file, there.raster) else 1
+    step = 1 if file.nearest or not _declared(file, there.raster) else under.step
     indexes = [band.index for band in file.bands]
     asked = request(there, indexes, under.window, step, file.method)
     return _Asked(file, there.raster, under, asked)
+
+
+def _placed[Found](file: File, find: Callable[[], Found]) -> Found:
+    try:
+        return find()
+    except GridError as error:
+        raise GridError(f"{name(file.bands[0])}: {error}") from error
 
 
 def _opened(band: BandSource, future: "Future[Handle]") -> Handle:

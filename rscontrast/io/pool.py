@@ -51,7 +51,10 @@ class Shelf[Key: Hashable, Value]:
             # Under the lock, so that two who ask at once do not both make it.
             made = self._kept[key] = Future()
         made.add_done_callback(lambda future: self._made(key, future))
-        submit(_fulfil, made, make)
+        try:
+            submit(_fulfil, made, make)
+        except RuntimeError as error:  # the program is ending
+            made.set_exception(error)
         return made
 
     def have(self, key: Key, make: Callable[[], Value]) -> Value:
@@ -61,23 +64,18 @@ class Shelf[Key: Hashable, Value]:
             if found is not None:
                 self._kept.move_to_end(key)
                 return found.result()
-            made = self._kept[key] = Future()
-            made.set_result(make())
+            value = make()
+            made: Future[Value] = Future()
+            made.set_result(value)
+            self._kept[key] = made
         self._made(key, made)
-        return made.result()
+        return value
 
     def clear(self) -> None:
         """Forget all."""
         with self._lock:
             self._kept.clear()
             self.taken = 0
-
-    def drop(self, key: Key, value: Value) -> None:
-        """Forget a value; what has taken its place by now stays."""
-        with self._lock:
-            found = self._kept.get(key)
-            if found is not None and found.done() and found.result() is value:
-                self._remove(key, found)
 
     def _made(self, key: Key, future: "Future[Value]") -> None:
         with self._lock:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
-from rscontrast.errors import AssetError, choose
+from rscontrast.errors import AssetError, InputError, choose
 from rscontrast.io.parts import File, Part, name, open_file, read_parts, warp
 from rscontrast.io.sources import ItemSource as ItemSource
 from rscontrast.io.sources import inside
@@ -42,7 +42,7 @@ def read_mosaic(items: Sequence[ItemSource], geobox: GeoBox, *, mosaic: str = "f
         let be seen by the file's own mask, within the footprint, and no cloud mask set.
 
     Raises:
-        InputError: an unknown ``mosaic``.
+        InputError: an unknown ``mosaic``, or no item.
         AssetError: names item, asset and window of what cannot be read.
         GridError: a file has no place on the earth.
     """
@@ -65,6 +65,8 @@ def read_dates(
     Raises:
         InputError, AssetError, GridError: as :func:`read_mosaic`.
     """
+    if not all(dates):
+        raise InputError("items", "none", "1 or more items of each date")
     if choose("mosaic", mosaic, MOSAICS) == "mean":
         every = iter(_read_items([item for items in dates for item in items], geobox))
         return [_mean([next(every) for _ in items]) for items in dates]
@@ -175,11 +177,14 @@ def _scale(
     empty: NDArray[np.bool_],
     out: NDArray[np.float32],
 ) -> None:
-    np.multiply(numbers, np.float32(band.scale), out=out, casting="same_kind")
+    with np.errstate(over="ignore", invalid="ignore"):  # of what is no data
+        np.multiply(numbers, np.float32(band.scale), out=out, casting="same_kind")
     if band.offset:
         out += np.float32(band.offset)
     if empty.any():
         out[empty] = np.nan
+    if numbers.dtype == np.float64:
+        out[np.isinf(out)] = np.nan
 
 
 def read_mask(source: MaskSource, geobox: GeoBox) -> NDArray[np.bool_]:

@@ -9,9 +9,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from odc.geo.types import Shape2d
 from shapely.geometry.base import BaseGeometry
 
-from rscontrast.io.grid import crs_wkt, same_crs, transformer
+from rscontrast.io.grid import Points, apply_affine, crs_wkt, same_crs, transformer
 from rscontrast.stac.provider import BandSource, MaskSource, Provider
 
 SLACK = 1.5
@@ -65,7 +66,8 @@ def inside(footprint: BaseGeometry, wkt: str, pixel: float, geobox: GeoBox) -> N
     """Find the pixels of a grid whose centres a footprint covers, [H, W].
 
     The corners of a footprint are exact, its edges are straight in the file's CRS: a straight
-    edge in degrees would cut off up to 200 m of a scene of 110 km.
+    edge in degrees would cut off up to 200 m of a scene of 110 km. There, too, one over the
+    antimeridian is in one piece.
 
     Args:
         footprint: in EPSG:4326.
@@ -73,18 +75,30 @@ def inside(footprint: BaseGeometry, wkt: str, pixel: float, geobox: GeoBox) -> N
         pixel: side of its pixels, in units of that CRS.
         geobox: the grid.
     """
-    area = _moved(footprint, wkt, pixel)
-    there = geobox.extent.geom
-    if not same_crs(wkt, crs_wkt(geobox)):
-        area = _moved_on(area, wkt, crs_wkt(geobox))
-    if area.covers(there):
+    area, same = _moved(footprint, wkt, pixel), same_crs(wkt, crs_wkt(geobox))
+
+    def centres(cols: NDArray[np.float64], rows: NDArray[np.float64]) -> Points:
+        x, y = apply_affine(geobox.transform, cols, rows)
+        return (x, y) if same else transformer(crs_wkt(geobox), wkt).transform(x, y)
+
+    border = shapely.Polygon(np.column_stack(centres(*_around(geobox.shape))))
+    if border.is_valid and area.covers(border):
         return np.ones(geobox.shape, dtype=bool)
-    if not area.intersects(there):
-        return np.zeros(geobox.shape, dtype=bool)
-    # By their centres: what rasterio does to draw shapes is not safe in several threads.
     rows, cols = np.mgrid[: geobox.shape[0], : geobox.shape[1]] + 0.5
-    pixels: NDArray[np.bool_] = shapely.contains_xy(area, *(geobox.transform @ (cols, rows)))
+    # A copy: what is prepared is not safe in several threads.
+    mine = shapely.transform(area, lambda xy: xy)
+    shapely.prepare(mine)
+    pixels: NDArray[np.bool_] = shapely.contains_xy(mine, *centres(cols, rows))
     return pixels
+
+
+def _around(shape: tuple[int, int] | Shape2d) -> Points:
+    """Ring of points along the border of a grid, in its pixels."""
+    along = np.linspace(0, 1, 9)[:-1]
+    low, high = np.zeros_like(along), np.ones_like(along)
+    x = np.concatenate([along, high, 1 - along, low]) * shape[1]
+    y = np.concatenate([low, along, high, 1 - along]) * shape[0]
+    return x, y
 
 
 @lru_cache(maxsize=4096)
@@ -94,16 +108,4 @@ def _moved(footprint: BaseGeometry, wkt: str, pixel: float) -> BaseGeometry:
         shapely.force_2d(footprint), lambda xy: np.column_stack(move(xy[:, 0], xy[:, 1]))
     )
     area: BaseGeometry = shapely.buffer(corners, SLACK * pixel, join_style="mitre")
-    shapely.prepare(area)
     return area
-
-
-@lru_cache(maxsize=4096)
-def _moved_on(area: BaseGeometry, wkt: str, target: str) -> BaseGeometry:
-    move = transformer(wkt, target).transform
-    bent: BaseGeometry = shapely.transform(
-        shapely.segmentize(area, area.length / 64),
-        lambda xy: np.column_stack(move(xy[:, 0], xy[:, 1])),
-    )
-    shapely.prepare(bent)
-    return bent

@@ -11,10 +11,11 @@ from odc.geo.geobox import GeoBox
 
 from rscontrast.errors import GridError
 from rscontrast.io.grid import (
+    Points,
     apply_affine,
     crs_wkt,
+    is_geographic,
     lattice_offset,
-    outline,
     same_crs,
     span,
     transformer,
@@ -96,8 +97,8 @@ class Finder:
         offset = lattice_offset(transform, self._shape, self._transform) if border.same else None
         step = max(1, math.floor(border.ratio))
         margin = 0 if offset else MARGIN * step
-        left, right = span(border.cols, raster.shape[1], margin)
-        top, bottom = span(border.rows, raster.shape[0], margin)
+        left, right = span(border.cols[:-3], raster.shape[1], margin)
+        top, bottom = span(border.rows[:-3], raster.shape[0], margin)
         if left >= right or top >= bottom:
             return None
         window = Window(top, left, bottom - top, right - left)
@@ -112,20 +113,44 @@ class Finder:
     def _look(self, raster: Raster) -> "_Border":
         wkt = str(raster.wkt)
         same = same_crs(wkt, self._wkt)
-        x, y = corners = apply_affine(self._transform, *outline(self._shape))
+        x, y = corners = apply_affine(self._transform, *_points(self._shape))
         if not same:
             x, y = transformer(self._wkt, wkt).transform(x, y)
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
             where = [round(float(n), 5) for f in (np.min, np.max) for n in map(f, corners)]
             text = f"grid of bounds {where}: has no place in the CRS of the file, {wkt[:60]}"
             raise GridError(text)
+        if not same and is_geographic(wkt):
+            x = _unwrapped(np.asarray(x), raster)
         cols, rows = apply_affine(~raster.transform, np.asarray(x), np.asarray(y))
-        ratio = min(np.ptp(cols) / self._shape[1], np.ptp(rows) / self._shape[0])
-        return _Border(cols, rows, float(ratio) + 1e-6, same)
+        return _Border(cols, rows, _ratio(cols, rows) + 1e-6, same)
+
+
+def _points(shape: tuple[int, int]) -> Points:
+    """Points over a grid, in its pixels: its border bends elsewhere, and a pole lies within.
+
+    The last three are its middle, and a pixel to the right of it and below it.
+    """
+    along = np.linspace(0, 1, 9)
+    x, y = (side.ravel() for side in np.meshgrid(along * shape[1], along * shape[0]))
+    middle = np.array([[0, 1, 0], [0, 0, 1]]) + np.array([[shape[1]], [shape[0]]]) / 2
+    return np.append(x, middle[0]), np.append(y, middle[1])
+
+
+def _ratio(cols: NDArray[np.float64], rows: NDArray[np.float64]) -> float:
+    """Pixels of the file that the side of one of the grid is long, in the middle of it."""
+    return float(np.hypot(cols[-2:] - cols[-3], rows[-2:] - rows[-3]).min())
+
+
+def _unwrapped(x: NDArray[np.float64], raster: Raster) -> NDArray[np.float64]:
+    """Longitudes, counted on from those of the file; a grid over a pole has all of them."""
+    middle = (raster.transform @ (raster.shape[1] / 2, raster.shape[0] / 2))[0]
+    x = x - 360 * np.round((x - middle) / 360)
+    return x if np.ptp(x[:-3]) <= 180 else np.clip((x - middle) * 1e9, -360, 360) + middle
 
 
 class _Border(NamedTuple):
-    """The border of a grid in the pixels of a file."""
+    """Points of a grid in the pixels of a file."""
 
     cols: NDArray[np.float64]
     rows: NDArray[np.float64]
