@@ -1,6 +1,7 @@
 """Drawn pairs, read once and kept: for many epochs from slow storage."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from rscontrast.datamodules.pairs import pair_images
 from rscontrast.datamodules.statistics import BandStatistics
 from rscontrast.datasets import TemporalPairDataset
 from rscontrast.datasets.cache import require_free, write_cache
-from rscontrast.errors import whole
+from rscontrast.errors import InputError, whole
 from rscontrast.loader import PairLoader
 from rscontrast.samplers import EpochSampler
 from rscontrast.stac.pairing.file import SomePairs, as_frame
 from rscontrast.stac.provider import Provider
-from rscontrast.types import PathOrStr, SensorContract
+from rscontrast.types import PathOrStr
 
 
 def cache(
@@ -44,7 +45,9 @@ def cache(
     """Read patches of pairs once, and keep them with the statistics of their bands.
 
     Train on them with ``pretrain(None, None, ..., cache=out)``, or draw from
-    :class:`rscontrast.datasets.CachedPairs` with any sampler of numbers.
+    :class:`rscontrast.datasets.CachedPairs` with any sampler of numbers. A cache is whole or not
+    there: a run that was cut starts anew. Of N pairs it has N x 2 x C x H x W x 4 bytes before
+    compression.
 
     Args:
         items: of :func:`rscontrast.search`.
@@ -62,7 +65,7 @@ def cache(
         register: move the second date onto the first, by at most so many pixels.
         provider: where bands lie in the assets: a name, or pkg.mod:PROVIDER.
         tolerance: as the pairs were made with.
-        threads: that read at a time; default: 8.
+        threads: that read at a time; default: 4.
         seed: of the draw.
         progress: show a bar.
 
@@ -70,19 +73,20 @@ def cache(
         path of the cache.
 
     Raises:
-        InputError: an argument out of range, or something has the name already.
+        InputError: an argument out of range, or something has the name already; at the end, when
+            all was read: a band is constant, by which nothing can be normalised.
         BandError: an item lacks a band.
         AssetError: a file cannot be read.
         WriteError: the disk does not take it.
     """
     require_free(out)
+    length, seed = int(whole("length", length)), int(whole("seed", seed, least=0))
     draws = PairDraws(patch_size, by, weights_by, min_valid, tries, per_block, tolerance)
+    rules = _written(draws.to_dict() | {"register": register})
     table = as_frame(pairs)
     images = pair_images(items, table, bands, provider)
     dataset = TemporalPairDataset(images, register=register)
-    drawn = EpochSampler(
-        draws.sampler(dataset, table, whole("length", length), seed), seed=seed, rank=0, world=1
-    )
+    drawn = EpochSampler(draws.sampler(dataset, table, length, seed), seed=seed, rank=0, world=1)
     loader = PairLoader(dataset, batch_size=None, sampler=drawn, threads=threads)
     found = BandStatistics(seed=seed)
 
@@ -92,16 +96,21 @@ def cache(
             yield sample
 
     def attributes() -> dict[str, Any]:
-        contract = SensorContract(
-            tuple(bands), images.ground_res, tuple(found.mean.tolist()), tuple(found.std.tolist())
-        )
         return {
             "version": rscontrast.__version__,
-            "contract": contract.to_dict(),
+            "contract": found.contract(bands, images.ground_res).to_dict(),
             "statistics": found.to_dict(),
             "seed": seed,
-            "rules": draws.to_dict() | {"register": register},
+            "rules": rules,
         }
 
     write_cache(out, counted(), length, attributes)
     return Path(out)
+
+
+def _written(rules: Mapping[str, Any]) -> Any:
+    """As JSON gives them back: what cannot be written is refused before anything is read."""
+    try:
+        return json.loads(json.dumps(rules, default=lambda value: value.tolist()))
+    except (AttributeError, TypeError) as error:
+        raise InputError("rules", dict(rules), "numbers and text") from error

@@ -44,6 +44,8 @@ class Command:
     """Examples that work as they stand where the internet can be reached."""
     instead: str | None = None
     """Option with which the tables are not needed."""
+    cut: str = "what was finished stays usable"
+    """What Ctrl-C leaves."""
 
 
 SCENES = "--items runs/items.parquet --pairs runs/pairs.parquet"
@@ -90,6 +92,7 @@ COMMANDS = {
         ),
         tables=("items", "pairs"),
         text=("provider",),
+        cut="nothing was kept: a cache is written whole",
     ),
     "pretrain": Command(
         "rscontrast.stages:pretrain",
@@ -97,7 +100,7 @@ COMMANDS = {
         (
             f"rscontrast pretrain {SCENES} --bands blue,green,red,nir --method false"
             " --epochs 2 --length 128 --out runs/encoder.pt",
-            "rscontrast pretrain --cache runs/cache.zarr --method false --epochs 2 --length 128"
+            "rscontrast pretrain --cache runs/cache.zarr --method false --epochs 2"
             " --out runs/cached.pt",
         ),
         tables=("items", "pairs"),
@@ -160,7 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"rscontrast: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("rscontrast: interrupted; what was finished stays usable", file=sys.stderr)
+        cut = COMMANDS[name].cut if name in COMMANDS else Command.cut
+        print(f"rscontrast: interrupted; {cut}", file=sys.stderr)
         return 130
     return 0
 

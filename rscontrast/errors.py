@@ -91,8 +91,20 @@ def whole(argument: str, got: int, *, least: int = 1, multiple: int = 1) -> int:
     """
     if not _is_whole(got) or got < least or got % multiple:
         kind = "a whole number" if multiple == 1 else f"a multiple of {multiple}"
-        raise InputError(argument, got, f"{kind}, {max(least, multiple)} or more")
-    return got
+        raise InputError(argument, got, f"{kind}, {-(-least // multiple) * multiple} or more")
+    return int(got)
+
+
+def height_width(argument: str, got: object) -> tuple[int, int]:
+    """Return (H, W), each 1 or more; one number stands for both.
+
+    Raises:
+        InputError: it is neither.
+    """
+    sides = got if isinstance(got, list | tuple) else (got, got)
+    if len(sides) != 2 or not all(_is_whole(side) and side >= 1 for side in sides):
+        raise InputError(argument, got, "whole numbers (H, W), 1 or more, or one for both")
+    return int(sides[0]), int(sides[1])
 
 
 def _is_whole(value: object) -> bool:

@@ -104,6 +104,8 @@ def _record(
         "steps": trainer.global_step,
         # Of the bands: mean, deviation, percentiles, and over how many pixels and patches.
         "statistics": getattr(data, "statistics", None),
+        # With min_valid: draws that were trained on, and patches that were read for them.
+        "redraws": getattr(data, "redraws", None),
         # JSON has no NaN: a mean over no determined false negative is null.
         "last": {name: value if math.isfinite(value) else None for name, value in last.items()},
         "versions": {"rscontrast": rscontrast.__version__, "torch": torch.__version__},

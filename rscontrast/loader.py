@@ -6,9 +6,9 @@ forkserver or spawn, stay an option (``num_workers``).
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from math import ceil
 from threading import get_ident
@@ -21,7 +21,7 @@ from torchgeo.datasets import stack_samples
 
 from rscontrast.errors import InputError, whole
 
-THREADS = 8
+THREADS = 4
 """Samples that are read at a time from a dataset that many threads may read."""
 PREFETCH = 2
 """Batches that are read ahead."""
@@ -60,27 +60,28 @@ class PairLoader(DataLoader[Any]):
             dataset: any dataset. Many threads read it if it says ``thread_safe = True``.
             batch_size: see DataLoader, as all arguments that are not explained here.
             shuffle: see DataLoader.
-            sampler: one with ``state_dict`` is continued by its own state, any other by leaving
-                out the batches that it gave.
+            sampler: one with ``state_dict``, as EpochSampler, is continued by its own state. Any
+                other is continued by leaving out as many batches, which is right only where it
+                gives the same order again: a state in mid-epoch is refused for ``shuffle`` and
+                other samplers of torch that have no generator.
             batch_sampler: see DataLoader.
             num_workers: 0: threads of this process; more: reading processes.
             collate_fn: default: TorchGeo's ``stack_samples``, or nothing for single samples.
             pin_memory: put batches into page-locked memory, off the main thread; where torch
                 sees no device that copies from such memory, nothing is done and nothing said.
-            threads: that read at a time where ``num_workers`` is 0; default: 8, or 1 for a
-                dataset that does not say that it is thread-safe.
+            threads: that read at a time, only where ``num_workers`` is 0; default: 8, or 1 for
+                a dataset that does not say that it is thread-safe.
             prefetch: batches to read ahead, 1 or more (of each worker, if there are any); default:
                 2, or as many as keep the threads busy where batches are small.
             **options: further keyword arguments of DataLoader.
 
         Raises:
-            InputError: several threads for a dataset that one thread must read, or a number out
-                of range.
+            InputError: several threads for a dataset that one thread must read, threads beside
+                workers, or a number out of range.
         """
-        if prefetch is not None:
-            whole("prefetch", prefetch)
+        check_reading(num_workers, threads, prefetch)
         safe = getattr(dataset, "thread_safe", False)
-        if threads is not None and whole("threads", threads) > 1 and not safe:
+        if threads is not None and threads > 1 and not safe:
             kind = type(dataset).__name__
             raise InputError("threads", threads, f"1: {kind} does not say thread_safe = True")
         # Kept as they came, since Lightning makes a loader anew from its attributes.
@@ -163,16 +164,31 @@ class PairLoader(DataLoader[Any]):
         """Go on from there with the next iterator.
 
         Raises:
-            InputError: the state is of a loader over another kind of sampler.
+            InputError: the state is of a loader over another kind of sampler, or of more batches
+                than there are; or the sampler draws another order each time.
         """
         kind = "batches" if self._stateful is None else "sampler"
-        if kind not in state:
-            raise InputError("state", sorted(state), f"the state of a loader with {kind!r}")
+        if not isinstance(state, Mapping) or kind not in state:
+            got = sorted(state) if isinstance(state, Mapping) else state
+            raise InputError("state", got, f"the state of a loader with {kind!r}")
         if self._stateful is None:
-            self._skip = state["batches"]
+            self._skip = self._possible(state["batches"])
         else:
             self._stateful.load_state_dict(state["sampler"])
         self._state = None
+
+    def _possible(self, batches: int) -> int:
+        """Refuse a number of batches that cannot be left out."""
+        if whole("batches", batches, least=0) == 0:
+            return 0
+        within = getattr(self.batch_sampler, "sampler", self.sampler)
+        if getattr(within, "generator", within) is None:
+            allowed = "0, since shuffle draws anew: give a sampler with state_dict, as EpochSampler"
+            raise InputError("batches", batches, allowed)
+        with suppress(TypeError):  # a stream has no length
+            if batches >= len(self):
+                raise InputError("batches", batches, f"less than {len(self)}, those of an epoch")
+        return batches
 
     def _position(self, batches: int) -> State:
         sampler = self._stateful
@@ -210,6 +226,21 @@ class _Steps:
         """Note that one more batch was consumed; return where that leaves the sampler."""
         state = self._states.popleft()
         return self._states.popleft() if self._over and len(self._states) == 1 else state
+
+
+def check_reading(num_workers: int, threads: int | None, prefetch: int | None) -> None:
+    """Refuse what a loader cannot be told.
+
+    Raises:
+        InputError: a number out of range, or threads beside workers.
+    """
+    whole("num_workers", num_workers, least=0)
+    if prefetch is not None:
+        whole("prefetch", prefetch)
+    if threads is not None:
+        whole("threads", threads)
+        if num_workers:
+            raise InputError("threads", threads, "None with num_workers: these read, one by one")
 
 
 @contextmanager

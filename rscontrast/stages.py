@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 from rscontrast.datamodules import DamageDataModule, PairDataModule
 from rscontrast.datamodules.draws import AREA
 from rscontrast.datamodules.splits import ALL
-from rscontrast.errors import InputError, choose
+from rscontrast.errors import InputError, choose, whole
 from rscontrast.fit import Precision, fit
 from rscontrast.io.labels import require_label
 from rscontrast.models.checkpoint import load_encoder, save_encoder, save_segmenter
@@ -32,10 +32,10 @@ def pretrain(
     method: str = "false",
     encoder: str = "resnet18",
     epochs: int = 20,
-    patch_size: int = 96,
+    patch_size: int | None = None,
     view_size: int | None = None,
     batch_size: int = 64,
-    length: int = 1024,
+    length: int | None = None,
     tolerance: str = "1h",
     lr: float = 1e-3,
     weights: PathOrStr | None = None,
@@ -69,10 +69,10 @@ def pretrain(
         method: "simclr" or "false".
         encoder: name of an encoder of segmentation_models_pytorch, or "tu-" and a timm model.
         epochs: passes over ``length`` pairs.
-        patch_size: side of a patch, pixels.
+        patch_size: side of a patch, pixels; default: the cache's, or 96.
         view_size: side of a view, pixels; default: that of the patch.
         batch_size: pairs in a batch.
-        length: pairs an epoch, at least ``batch_size``.
+        length: pairs an epoch, at least ``batch_size``; default: all of the cache, or 1024.
         tolerance: as the pairs were made with.
         lr: peak learning rate.
         weights: checkpoint of an encoder to start from, of the same bands.
@@ -89,9 +89,10 @@ def pretrain(
         provider: where bands lie in the assets: a name, or pkg.mod:PROVIDER.
         splits: shares of train, validation and test, by place; the loss on validation is in the
             record of the run.
-        split_block: side of a block of places that stay together, degrees.
-        cache: what :func:`rscontrast.caching.cache` wrote, in place of items and pairs; the draw
-            is then the cache's.
+        split_block: side of a block of places that stay together, degrees: small enough that
+            there are several blocks for each split.
+        cache: what :func:`rscontrast.caching.cache` wrote, in place of items, pairs and all that
+            says what is drawn from them.
         num_workers: reading processes; 0 reads in this one, by threads.
         threads: that read at a time without workers; default: 8.
         device: "auto", "cpu" or "gpu".
@@ -110,6 +111,7 @@ def pretrain(
         WriteError: the disk does not take the checkpoint.
     """
     task_class = METHODS[choose("method", method, METHODS)]
+    whole("seed", seed, least=0)
     pl.seed_everything(seed, verbose=False)
     data = PairDataModule(
         items,
@@ -221,6 +223,7 @@ def finetune(
     if pretrained is None and bands is None:
         raise InputError("bands", None, "band names, since the encoder has random weights")
     names = list(label_classes(items, label) if class_names is None else class_names)
+    whole("seed", seed, least=0)
     pl.seed_everything(seed, verbose=False)
     data = DamageDataModule(
         items,

@@ -169,9 +169,13 @@ def test_draw_once_and_train_on_it(checkout, capsys):
     assert rules.items() <= cached.attributes["rules"].items()
     assert cached.attributes["seed"] == 7
     assert refused(capsys, f"{keep} {smaller}"[11:]).startswith("rscontrast: out: got")
-    assert main(shlex.split(f"{train} {SMALL} --batch_size 4 --length 8")[1:]) == 0
+    tiny = "--encoder tu-resnet10t --epochs 1 --progress false --device cpu --batch_size 4"
+    assert main(shlex.split(f"{train} {tiny}")[1:]) == 0
     assert load_encoder("runs/cached.pt").contract == cached.contract
     record = json.loads(Path("runs/cached.json").read_text())
+    assert record["steps"] == 3
+    line = f"{train} {tiny} --items runs/items.parquet --tolerance 1d"
+    assert "items: got 'GeoDataFrame'; allowed: not given with" in refused(capsys, line[11:])
     assert record["statistics"] == cached.attributes["statistics"]
 
 
@@ -313,6 +317,8 @@ def test_strange_tables_get_one_line(checkout, capsys, tmp_path, option, kind):
          " --splits 0.5,0.4,0 --out runs/e.pt", ["0.4", "sum up to 1"]),
         ("pretrain --items runs/items.parquet --pairs runs/pairs.parquet --bands blue"
          " --splits 1,2 --out runs/e.pt", ["splits"]),
+        ("pretrain --items runs/items.parquet --pairs runs/pairs.parquet --bands blue"
+         " --splits 0.5,0.5,0 --out runs/e.pt", ["split_block", "1.0", "smaller blocks"]),
         ("cache --items runs/items.parquet --bands blue --out x", ["pairs"]),
         ("cache --items runs/items.parquet --pairs runs/pairs.parquet --bands blue --out runs",
          ["out", "runs", "a new name"]),
@@ -336,6 +342,31 @@ def test_bad_input_gets_one_line(checkout, capsys, line, words):
         assert word in text
     assert not Path("x").exists()
     assert not list(Path().glob(".*.tmp*"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_nothing_of_a_cache_and_says_so(checkout):
+    line = (
+        "cache --items runs/items.parquet --pairs runs/pairs.parquet --bands blue --patch_size 32"
+        " --length 100000 --progress false --out cut/pairs.zarr"
+    )
+    words = [sys.executable, "-m", "rscontrast", *shlex.split(line)]
+    deadline = time.monotonic() + 60
+    pipe = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_ctrl_c}
+    with subprocess.Popen(words, **pipe) as process:
+        try:
+            while not Path("cut").exists() and time.monotonic() < deadline:
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130, err[-2000:]
+    assert err.splitlines()[-1] == (
+        "rscontrast: interrupted; nothing was kept: a cache is written whole"
+    )
+    assert not list(Path("cut").iterdir())
 
 
 @pytest.mark.slow

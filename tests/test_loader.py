@@ -261,7 +261,12 @@ def test_a_dataset_that_is_not_safe_is_read_by_one_thread():
 
 @pytest.mark.parametrize(
     ("more", "words"),
-    [({"prefetch": 0}, "prefetch: got 0"), ({"threads": 0}, "threads: got 0")],
+    [
+        ({"prefetch": 0}, "prefetch: got 0"),
+        ({"threads": 0}, "threads: got 0"),
+        ({"num_workers": -1}, "num_workers: got -1"),
+        ({"num_workers": 1, "threads": 2}, "threads: got 2; allowed: None with num_workers"),
+    ],
 )
 def test_numbers_out_of_range_are_refused(more, words):
     with pytest.raises(InputError, match=words):
@@ -332,6 +337,41 @@ def test_a_sampler_without_a_state_is_continued_by_count():
     assert len(indices(after)) == 4
     with pytest.raises(InputError, match=r"state: got \['batches'\].*'sampler'"):
         loader().load_state_dict({"batches": 1})
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"batches": -1}, "batches: got -1; allowed: a whole number, 0 or more"),
+        ({"batches": "x"}, "batches: got 'x'"),
+        ({"batches": 4}, "batches: got 4; allowed: less than 4, those of an epoch"),
+        ({}, "state: got .*'batches'"),
+        (None, "state: got None"),
+    ],
+)
+def test_a_state_that_cannot_be_is_refused(state, words):
+    ours = PairLoader(Numbers(10), batch_size=3)
+    with pytest.raises(InputError, match=words):
+        ours.load_state_dict(state)
+    assert len(indices(ours)) == 4
+
+
+def test_a_shuffle_is_not_resumed_in_mid_epoch():
+    """Its order is another each time: some samples would come twice, others never."""
+    ours = PairLoader(Numbers(12), batch_size=3, shuffle=True)
+    batches = iter(ours)
+    next(batches)
+    state = ours.state_dict()
+    batches.close()
+    after = PairLoader(Numbers(12), batch_size=3, shuffle=True)
+    with pytest.raises(InputError, match=r"batches: got 1; .*sampler with state_dict"):
+        after.load_state_dict(state)
+    after.load_state_dict({"batches": 0})
+    assert sorted(chain(*indices(after))) == list(range(12))
+    seeded = [torch.Generator().manual_seed(3) for _ in range(2)]
+    whole, rest = (PairLoader(Numbers(12), 3, shuffle=True, generator=one) for one in seeded)
+    rest.load_state_dict({"batches": 1})
+    assert indices(rest) == indices(whole)[1:]
 
 
 class Notes(pl.LightningModule):

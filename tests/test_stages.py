@@ -97,6 +97,7 @@ def test_a_seed_repeats_the_run(encoder, tmp_path):
         ({"view_size": -5}, "view_size: got -5"),
         ({"views": {"blurr": 1}}, "views: got .*blurr"),
         ({"method_args": {"tau": 1}}, "method_args: got .*tau"),
+        ({"seed": -1}, "seed: got -1"),
         ({"tolerance": "soon"}, "tolerance: got 'soon'"),
         ({"patch_size": 4096}, "size: .*patches that fit"),
     ],

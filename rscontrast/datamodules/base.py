@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from rscontrast.datamodules.statistics import BandStatistics, band_statistics
 from rscontrast.datasets import STACDataset
-from rscontrast.loader import PairLoader
+from rscontrast.errors import InputError
+from rscontrast.loader import PairLoader, check_reading
 
 
 class ThreadedDataModule(GeoDataModule):
@@ -29,43 +30,62 @@ class ThreadedDataModule(GeoDataModule):
         pin_memory: bool,
     ) -> None:
         """Take what a :class:`rscontrast.loader.PairLoader` is told."""
+        check_reading(num_workers, threads, prefetch)
         super().__init__(STACDataset, batch_size, patch_size, length, num_workers)
         self.threads, self.prefetch, self.pin_memory = threads, prefetch, pin_memory
         self.statistics: dict[str, Any] | None = None
         self._training: PairLoader | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the training is in its draws; Lightning puts it into its checkpoints.
+        """Where the training is in its draws, and for the record the statistics of the bands.
 
-        It asks the loader too, but does not give a loader its state back if a task looked at
-        ``estimated_stepping_batches``, as ours do for their schedule.
+        Lightning puts it into its checkpoints. It asks the loader too, but does not give a loader
+        its state back if a task looked at ``estimated_stepping_batches``, as ours do for their
+        schedule.
         """
-        return {} if self._training is None else self._training.state_dict()
+        if self._training is None:
+            return {}
+        return self._training.state_dict() | {"statistics": self.statistics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the draws from there; :meth:`setup` was called."""
+        """Go on with the draws from there; :meth:`setup` was called.
+
+        Raises:
+            InputError: the state is of other draws: of another seed or length.
+        """
+        if "sampler" not in state_dict:
+            raise InputError("state", sorted(state_dict), "the state of such a datamodule")
         sampler: Any = self.train_sampler
         sampler.load_state_dict(state_dict["sampler"])
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Batches to train on."""
+        """Batches to train on.
+
+        Raises:
+            InputError: a rank would have none.
+        """
         self._training = self._dataloader_factory("train")
         return self._training
 
     def _dataloader_factory(self, split: str) -> PairLoader:
-        dataset = self._valid_attribute(f"{split}_dataset")
-        return PairLoader(
-            dataset,
+        sampler = self._valid_attribute(f"{split}_sampler")
+        loader = PairLoader(
+            self._valid_attribute(f"{split}_dataset"),
             self.batch_size,
-            sampler=self._valid_attribute(f"{split}_sampler"),
+            sampler=sampler,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
-            # Negatives are the other samples of a batch: a rest of one would have none.
-            drop_last=True,
+            # A step over a rest would weigh as much as one over a batch.
+            drop_last=split == "train",
             persistent_workers=self.num_workers > 0,
             threads=self.threads,
             prefetch=self.prefetch,
         )
+        if not len(loader):
+            ranks = sampler.num_replicas
+            allowed = f"{ranks * self.batch_size} or more: a batch of {self.batch_size} a rank"
+            raise InputError("length", self.length, f"{allowed}, of which there are {ranks}")
+        return loader
 
     def _statistics(
         self, dataset: Dataset[Sample], draws: Iterable[Any], *, seed: int, progress: bool

@@ -80,6 +80,7 @@ class DamageDataModule(ThreadedDataModule):
             raise InputError("label_share", label_share, "a share above 0 and up to 1")
         whole("patch_size", patch_size, multiple=STRIDE)
         whole("batch_size", batch_size)
+        whole("seed", seed, least=0)
         whole("length", length, least=batch_size)
         super().__init__(patch_size, batch_size, length, num_workers, threads, prefetch, pin_memory)
         self.items = read_items(items) if isinstance(items, str) else items
@@ -112,9 +113,7 @@ class DamageDataModule(ThreadedDataModule):
         if self.contract is None:
             some = patches.slices[:STATISTICS_PATCHES]
             found = self._statistics(dataset, some, seed=self.seed, progress=self.progress)
-            self.contract = SensorContract(
-                self.bands, source.ground_res, tuple(found.mean.tolist()), tuple(found.std.tolist())
-            )
+            self.contract = found.contract(self.bands, source.ground_res)
         self.class_weights = class_weights(patches.counts.sum(axis=0))
         self.train_dataset, self.train_aug = dataset, Dihedral(self.contract)
         draws = LabelledPatchSampler(patches, self.length, self.seed)

@@ -65,7 +65,7 @@ class PairDraws:
             "pairs": pairs, "tolerance": self.tolerance, "weights": self.weights,
             "generator": seed,
         }  # fmt: skip
-        alone: dict[str, Any] = {"size": self.patch_size, "length": length}
+        alone: dict[str, Any] = {"size": int(self.patch_size), "length": length}
         if self.by != AREA:
             alone["by"] = self.by
         if self.per_block is not None:
@@ -75,7 +75,7 @@ class PairDraws:
             return TemporalPairSampler(dataset, **alone, **known)
         dates = TemporalPairSampler(dataset, **known)
         places = RandomPlaceSampler(
-            dataset, size=self.patch_size, length=length, roi=dates.roi, generator=seed
+            dataset, size=int(self.patch_size), length=length, roi=dates.roi, generator=seed
         )
         return places @ dates
 

@@ -1,6 +1,7 @@
 """Temporal pairs for pretraining, from two tables to augmented batches."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import geopandas as gpd
@@ -10,10 +11,10 @@ from torchgeo.datasets.utils import Sample
 from rscontrast.augment import PairViews
 from rscontrast.datamodules.base import ThreadedDataModule
 from rscontrast.datamodules.draws import AREA, PairDraws, SameDraws, ShuffledSampler, derived
-from rscontrast.datamodules.splits import ALL, split_pairs
+from rscontrast.datamodules.splits import ALL, require_shares, split_pairs
 from rscontrast.datasets import STACDataset, TemporalPairDataset
 from rscontrast.datasets.cache import CachedPairs
-from rscontrast.errors import InputError, whole
+from rscontrast.errors import InputError, positive, whole
 from rscontrast.samplers import EpochSampler
 from rscontrast.stac import read_items
 from rscontrast.stac.pairing.file import SomePairs, as_frame, select_items
@@ -21,6 +22,8 @@ from rscontrast.stac.pairing.split import NAMES
 from rscontrast.stac.provider import Provider
 from rscontrast.types import SensorContract
 
+PATCH_SIZE, LENGTH = 96, 1024
+"""Side of a patch and pairs an epoch, where a cache does not say them."""
 STATISTICS_PATCHES = 64
 """Patches over which the bands' statistics are estimated."""
 STATISTICS = "statistics"
@@ -36,9 +39,9 @@ class PairDataModule(ThreadedDataModule):
         items: gpd.GeoDataFrame | str | None = None,
         pairs: SomePairs | str | None = None,
         bands: list[str] | None = None,
-        patch_size: int = 96,
+        patch_size: int | None = None,
         batch_size: int = 64,
-        length: int = 1024,
+        length: int | None = None,
         view_size: int | None = None,
         num_workers: int = 0,
         seed: int = 0,
@@ -66,9 +69,10 @@ class PairDataModule(ThreadedDataModule):
             items: of :func:`rscontrast.stac.search`, or the path of its GeoParquet.
             pairs: of :func:`rscontrast.stac.pair_items`, or the path of its GeoParquet.
             bands: the channel order.
-            patch_size: side of a patch, pixels.
+            patch_size: side of a patch, pixels; default: the cache's, or 96.
             batch_size: pairs in a batch, 2 or more.
-            length: pairs an epoch; validation and test have their share of it.
+            length: pairs an epoch; validation and test have their share of it. Default: all of
+                the cache, or 1024.
             view_size: side of a view, pixels; default: that of the patch.
             num_workers: reading processes; 0 reads in this one, by threads.
             seed: of places, dates, splits and statistics.
@@ -85,12 +89,14 @@ class PairDataModule(ThreadedDataModule):
             register: move the second date onto the first, by at most so many pixels.
             provider: where bands lie in the assets.
             splits: shares of train, validation and test, by place; default: all is trained on.
-            split_block: side of a block of places that stay together, degrees.
+            split_block: side of a block of places that stay together, degrees: small enough that
+                there are several blocks for each split.
             statistics_patches: over which mean, deviation and percentiles are estimated.
             threads: that read at a time without workers; default: 8.
             prefetch: batches that are read ahead.
             pin_memory: page-locked batches, where there is a device to copy them to.
-            cache: path of what ``rscontrast cache`` wrote, in place of ``items`` and ``pairs``.
+            cache: path of what ``rscontrast cache`` wrote, in place of ``items``, ``pairs`` and
+                all that says what is drawn from them.
 
         Raises:
             InputError: a value out of range, or a table that cannot be read.
@@ -99,19 +105,40 @@ class PairDataModule(ThreadedDataModule):
         """
         if batch_size < 2:
             raise InputError("batch_size", batch_size, "2 or more: negatives are other samples")
-        whole("length", length, least=batch_size)
-        draws = PairDraws(patch_size, by, weights, min_valid, tries, per_block, tolerance)
-        whole("view_size", patch_size if view_size is None else view_size)
-        super().__init__(patch_size, batch_size, length, num_workers, threads, prefetch, pin_memory)
-        self.draws, self.seed, self.progress = draws, seed, progress
-        self.view_size, self.views = view_size or patch_size, dict(views or {})
+        self.splits, self.split_block = require_shares(splits), positive("split_block", split_block)
         self.register, self.provider = register, provider
-        self.splits, self.split_block = tuple(splits), split_block
         self.statistics_patches = whole("statistics_patches", statistics_patches)
+        cached = None
+        if cache is not None:
+            self._refuse_beside_cache({
+                "items": items, "pairs": pairs, "tolerance": tolerance, "by": by,
+                "weights": weights, "min_valid": min_valid, "tries": tries,
+                "per_block": per_block, "register": register, "provider": provider,
+                "splits": self.splits, "split_block": split_block,
+                "statistics_patches": statistics_patches,
+            })  # fmt: skip
+            cached = CachedPairs(cache)
+            patch_size = _cached_size(cached, patch_size)
+            if batch_size > len(cached):
+                allowed = f"up to {len(cached)}, the number of cached pairs"
+                raise InputError("batch_size", batch_size, allowed)
+        default = LENGTH if cached is None else len(cached)
+        length = whole("length", default if length is None else length, least=batch_size)
+        side = PATCH_SIZE if patch_size is None else patch_size
+        self.draws = PairDraws(side, by, weights, min_valid, tries, per_block, tolerance)
+        self.view_size = whole("view_size", side if view_size is None else view_size)
+        super().__init__(side, batch_size, length, num_workers, threads, prefetch, pin_memory)
+        self.seed, self.progress = int(whole("seed", seed, least=0)), progress
+        self.views, self.cached = dict(views or {}), cached
         self.contract: SensorContract | None = None
-        self.cached = None if cache is None else self._cached(cache, bands)
-        if self.cached is None:
+        # Only draws with min_valid say how many patches were read for them.
+        self.redraws = None if min_valid is None else {"drawn": 0, "read": 0}
+        if cached is None:
             self._take(items, pairs, bands)
+        else:
+            if bands is not None:
+                cached.contract.require(bands)
+            self.bands = cached.contract.bands
 
     def _take(
         self,
@@ -126,20 +153,16 @@ class PairDataModule(ThreadedDataModule):
         self.pairs = as_frame(pairs)
         self.bands = tuple(bands or ())
 
-    def _cached(self, path: str, bands: Sequence[str] | None) -> CachedPairs:
-        """Open a cache; what it was made with cannot be chosen again."""
-        cached = CachedPairs(path)
-        made = PairDraws(self.draws.patch_size, tolerance=self.draws.tolerance)
-        if (self.draws, self.register, self.provider, self.splits) != (made, None, None, ALL):
-            allowed = "no rules of the draw with it (by, min_valid, splits, ...): it is drawn"
-            raise InputError("cache", path, allowed)
-        side = cached.attributes["rules"]["patch_size"]
-        if self.patch_size != side:
-            raise InputError("patch_size", self.patch_size, f"{side}, as the cache holds")
-        if bands is not None:
-            cached.contract.require(bands)
-        self.bands = cached.contract.bands
-        return cached
+    @classmethod
+    def _refuse_beside_cache(cls, given: Mapping[str, Any]) -> None:
+        """What a cache was made with cannot be chosen again."""
+        parameters = inspect.signature(cls.__init__).parameters
+        for name, value in given.items():
+            default = parameters[name].default
+            if value is not default and (default is None or value != default):
+                plain = isinstance(value, str | int | float | tuple)
+                allowed = "not given with a cache, which holds what was drawn by other rules"
+                raise InputError(name, value if plain else type(value).__name__, allowed)
 
     def setup(self, stage: str) -> None:
         """Build datasets and samplers, and estimate the bands' statistics once.
@@ -191,9 +214,25 @@ class PairDataModule(ThreadedDataModule):
         # All ranks measure the same patches.
         alone = EpochSampler(draws, seed=seed, rank=0, world=1)
         found = self._statistics(dataset, alone, seed=self.seed, progress=self.progress)
-        return SensorContract(
-            self.bands, images.ground_res, tuple(found.mean.tolist()), tuple(found.std.tolist())
-        )
+        return found.contract(self.bands, images.ground_res)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Count the patches that were read for the draws that are trained on."""
+        if self.redraws and self.trainer is not None and self.trainer.training:
+            self.redraws["drawn"] += len(batch["tries"])
+            self.redraws["read"] += int(batch["tries"].sum())
+        return super().on_before_batch_transfer(batch, dataloader_idx)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As the base; with ``min_valid`` also how many patches this rank read for its draws."""
+        found = super().state_dict()
+        return found | {"redraws": dict(self.redraws)} if found and self.redraws else found
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As the base."""
+        super().load_state_dict(state_dict)
+        if self.redraws:
+            self.redraws = dict(state_dict.get("redraws", self.redraws))
 
     def _views(self, contract: SensorContract) -> PairViews:
         try:
@@ -216,6 +255,13 @@ class PairDataModule(ThreadedDataModule):
         if self.test_dataset is None:
             raise InputError("splits", self.splits, "a share above 0 for test, the third one")
         return super().test_dataloader()
+
+
+def _cached_size(cached: CachedPairs, patch_size: int | None) -> int:
+    side = int(cached.attributes["rules"]["patch_size"])
+    if patch_size not in (None, side):
+        raise InputError("patch_size", patch_size, f"{side}, as the cache holds")
+    return side
 
 
 def pair_images(

@@ -1,6 +1,7 @@
 """Pairs for training, validation and test, so that no ground of one is in another."""
 
 from collections.abc import Sequence
+from math import isclose
 
 import geopandas as gpd
 
@@ -10,6 +11,19 @@ from rscontrast.stac.pairing.file import select_items
 from rscontrast.stac.pairing.split import NAMES
 
 ALL = (1.0, 0.0, 0.0)
+
+
+def require_shares(splits: Sequence[float]) -> tuple[float, ...]:
+    """Refuse what are no shares of train, val and test, of which the first is not empty.
+
+    Raises:
+        InputError: they are not.
+    """
+    shares = tuple(splits)
+    if len(shares) != len(NAMES) or min(shares) < 0 or not shares[0] or not isclose(sum(shares), 1):
+        allowed = "shares of train, val and test, the first above 0, that sum up to 1"
+        raise InputError("splits", shares, allowed)
+    return shares
 
 
 def split_pairs(
@@ -30,11 +44,16 @@ def split_pairs(
         seed: of the order in which blocks are dealt out.
 
     Raises:
-        InputError: shares that do not sum up to 1, or a split is left without a pair.
+        InputError: a split is left without a pair.
     """
     if tuple(splits) == ALL:
         return {"train": pairs}
-    told = split_by_place(select_items(items, pairs), splits, block, seed=seed)
+    try:
+        told = split_by_place(select_items(items, pairs), splits, block, seed=seed)
+    except InputError as error:
+        # Its name for it is "block".
+        name = "split_block" if error.argument == "block" else error.argument
+        raise InputError(name, error.got, error.allowed) from error
     split = dict(zip(told["id"], told["split"], strict=True))
     named = [
         {split[name] for name in (*pre, *post)}
@@ -44,6 +63,6 @@ def split_pairs(
     found = {name: pairs[[one == {name} for one in named]] for name in NAMES if shares[name]}
     empty = [name for name, some in found.items() if some.empty]
     if empty:
-        allowed = f"shares that leave each a pair: none is left for {', '.join(empty)}"
-        raise InputError("splits", tuple(splits), allowed)
+        allowed = f"smaller blocks, or other splits: no pair is left for {', '.join(empty)}"
+        raise InputError("split_block", block, allowed)
     return found

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torchgeo.datasets.utils import Sample
 
 from rscontrast.errors import InputError, whole
+from rscontrast.types import SensorContract
 
 PERCENTILES = (2.0, 50.0, 98.0)
 KEPT = 65_536
@@ -142,6 +143,17 @@ class BandStatistics:
         """Percentile of each band, estimated from the sample: [C], or [P, C] for P of them."""
         found: NDArray[np.float64] = np.percentile(self._some().astype(np.float64), percent, axis=1)
         return found
+
+    def contract(self, bands: Sequence[str], res: float) -> SensorContract:
+        """What an encoder is fed that is normalised by these.
+
+        Args:
+            bands: names in the order of the channels.
+            res: pixel size on the ground, metres.
+        """
+        return SensorContract(
+            tuple(bands), res, tuple(self.mean.tolist()), tuple(self.std.tolist())
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, for the record of a run."""

@@ -1,5 +1,7 @@
 """What TorchGeo asks an index for at every slice, asked once."""
 
+from typing import Any
+
 import geopandas as gpd
 from torchgeo.datasets import GeoDataset
 
@@ -10,6 +12,10 @@ class KnownBounds(GeoDataset):
     """A GeoDataset that goes through its whole index for the bounds only when they changed."""
 
     _known: tuple[gpd.GeoDataFrame, tuple[float, float], Slices] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the bounds out: TorchGeo's splits change the index of a copy in place."""
+        return self.__dict__ | {"_known": None}
 
     @property
     def bounds(self) -> Slices:

@@ -13,7 +13,16 @@ from shapely.geometry.base import BaseGeometry
 
 from rscontrast.datasets.bounds import KnownBounds
 from rscontrast.datasets.lookup import Lookup
-from rscontrast.datasets.place import both, patch_shape, require_finite, upright
+from rscontrast.datasets.place import (
+    both,
+    known_crs,
+    metres,
+    patch_shape,
+    pixel,
+    require_finite,
+    upright,
+)
+from rscontrast.datasets.seam import cut_outline, move_index
 from rscontrast.io.grid import crs_wkt, footprint, ground_res, same_crs, transformer
 from rscontrast.stac.index import Grids
 
@@ -25,6 +34,8 @@ class LocatedItems(KnownBounds):
     """Native grid of each item."""
     native: bool
     """Whether patches are read on native grids, and not on the one of ``crs`` and ``res``."""
+    step_metres: tuple[float, float]
+    """Metres that a step of one unit of ``crs`` asks for on native grids, along x and y."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is found anew from the index."""
@@ -43,9 +54,19 @@ class LocatedItems(KnownBounds):
 
     @index.setter
     def index(self, index: gpd.GeoDataFrame) -> None:
+        index = self._named(index)
         require_finite(index)
         self._index, self._lookup = index, Lookup(index)
         self._rows, self._wkt = index["item"].to_numpy(), index.crs.to_wkt()
+
+    def _named(self, index: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+        """An index by time and with names: of TorchGeo's splits some shuffle, one numbers."""
+        if "item" not in index:
+            names = dict(enumerate(column for column in self._index if column != "geometry"))
+            index = index[[*names, "geometry"]].rename(columns=names).astype({"item": np.intp})
+        if not index.index.left.is_monotonic_increasing:
+            index = index.take(np.argsort(index.index.left.to_numpy(), kind="stable"))
+        return index
 
     @property
     def crs(self) -> CRS:
@@ -55,7 +76,7 @@ class LocatedItems(KnownBounds):
 
     @crs.setter
     def crs(self, new_crs: CRS) -> None:
-        self.index = self._index.to_crs(new_crs)
+        self.index = move_index(self._index, known_crs(new_crs))
         self.native = False
 
     @property
@@ -74,24 +95,56 @@ class LocatedItems(KnownBounds):
         return fixed
 
     def geobox(self, x: slice, y: slice) -> GeoBox:
-        """Grid of the patch that ``x`` and ``y`` (in ``crs``, with steps) ask for."""
+        """Grid of the patch that ``x`` and ``y`` (in ``crs``, with steps) ask for.
+
+        Natively: of as many pixels as there are steps, each as large on the ground as a step, on
+        the lattice of the earliest item at the centre. So patches of items of another resolution
+        cover the same ground.
+        """
         if not self.native:
             return upright(x, y, self.crs)
         shape, (cx, cy) = patch_shape(x, y), ((x.start + x.stop) / 2, (y.start + y.stop) / 2)
         near = self._lookup.meeting(shapely.Point(cx, cy))
         item = int(self._rows[near[0]]) if near.size else self.at(_box(x, y), None)[0]
         anchor = self.geoboxes[item]
-        zoom = Affine.scale(abs(x.step) / self._res[0], abs(y.step) / self._res[1])
-        lattice = anchor.transform @ zoom
-        col, row = ~lattice @ transformer(self._wkt, str(anchor.crs)).transform(cx, cy)
+        centre = transformer(self._wkt, crs_wkt(anchor)).transform(cx, cy)
+        zoom = self.zoom(anchor, (x.step, y.step), centre[1])
+        lattice = anchor.transform @ Affine.scale(*zoom)
+        col, row = ~lattice @ centre
         corner = Affine.translation(round(col - shape[1] / 2), round(row - shape[0] / 2))
         return GeoBox(shape, lattice @ corner, anchor.crs)
+
+    def zoom(
+        self, anchor: GeoBox, step: tuple[float, float], latitude: float
+    ) -> tuple[float, float]:
+        """Pixels of a native grid that a step takes, along x and y.
+
+        Args:
+            anchor: the grid.
+            step: x and y, in units of ``crs``.
+            latitude: of the place, where the grid is in degrees.
+        """
+        wkt = crs_wkt(anchor)
+        if same_crs(self._wkt, wkt):  # of a few items one may be in degrees like ``crs``
+            asked = own = (1.0, 1.0)
+        else:
+            asked, own = self.step_metres, metres(wkt, latitude)
+        x, y = (
+            abs(side) * there / (size * here)
+            for side, there, size, here in zip(step, asked, pixel(anchor), own, strict=True)
+        )
+        return x, y
 
     def outline(self, x: slice, y: slice, geobox: GeoBox) -> BaseGeometry:
         """Outline of a patch in ``crs``: as it is read, since a grid of another zone is turned."""
         if not self.native or same_crs(self._wkt, crs_wkt(geobox)):
             return _box(x, y)
-        return footprint(geobox, self._wkt)
+        return self.footprint(geobox)
+
+    def footprint(self, geobox: GeoBox) -> BaseGeometry:
+        """Outline of any grid in ``crs``, cut where that ends at the antimeridian."""
+        own = crs_wkt(geobox)
+        return cut_outline(footprint(geobox, self._wkt), geobox.extent.geom, own, self._wkt)
 
     def at(self, outline: BaseGeometry, t: slice | None) -> list[int]:
         """Items, by time, that meet an outline in ``crs``.
@@ -103,8 +156,7 @@ class LocatedItems(KnownBounds):
         if not found.size:
             bounds = tuple(round(n, 5) for n in outline.bounds)
             raise IndexError(f"no item at {bounds}, t {t}")
-        items: list[int] = found.tolist()
-        return items
+        return list(dict.fromkeys(found.tolist()))  # a split may have cut an item in several rows
 
     @property
     def ground_res(self) -> float:

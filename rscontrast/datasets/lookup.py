@@ -16,11 +16,12 @@ class Lookup:
 
     def __init__(self, index: gpd.GeoDataFrame) -> None:
         """Copy what is needed out of ``index`` (an IntervalIndex with geometries)."""
+        # Not prepared: GEOS completes a prepared geometry when it is first asked, without a lock.
         self._geometry = index.geometry.to_numpy()
         self._start = index.index.left.to_numpy()
         self._end = index.index.right.to_numpy()
         self._tree = shapely.STRtree(self._geometry)
-        shapely.prepare(self._geometry)
+        self._tree.query(shapely.Point(0, 0))  # built now, and not by several threads at once
 
     def find(self, x: slice, y: slice, t: slice | None = None) -> NDArray[np.intp]:
         """Rows, in index order, whose footprint meets the patch and whose time meets ``t``.

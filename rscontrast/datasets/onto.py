@@ -4,13 +4,15 @@ import copy
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
-from torchgeo.datasets import GeoDataset
+from torchgeo.datasets import GeoDataset, VectorDataset
 from torchgeo.datasets.utils import Sample
 
 from rscontrast.errors import GridError
 from rscontrast.io.grid import crs_wkt, same_crs
+from rscontrast.types import IGNORE
 
 
 @runtime_checkable
@@ -52,12 +54,27 @@ class Onto:
         return self.__dict__ | {"_moved": {}}
 
     def read(self, geobox: GeoBox, t: slice) -> Sample:
-        """Read what lies under a grid at a time.
+        """Read what lies under a grid at a time; labels nobody made there and then are 255.
 
         Raises:
-            IndexError: nothing does.
+            IndexError: no image does.
             GridError: the grid is rotated, and the dataset is none of ours.
         """
+        try:
+            return self._read(geobox, t)
+        except IndexError:
+            if not self._labels:
+                raise
+            return {"mask": torch.full(tuple(geobox.shape), IGNORE)}
+
+    @property
+    def _labels(self) -> bool:
+        """Whether these are labels: a pair that has none is no error."""
+        return isinstance(self.dataset, VectorDataset) or not getattr(
+            self.dataset, "is_image", True
+        )
+
+    def _read(self, geobox: GeoBox, t: slice) -> Sample:
         if isinstance(self.dataset, ReadsAnyGrid):
             return self.dataset.onto(geobox, t)
         a, b, c, d, e, f = geobox.transform[:6]

@@ -1,5 +1,6 @@
 """Any GeoDataset seen at two dates: the sample of a temporal pair."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -16,12 +17,15 @@ from rscontrast.datasets.bounds import KnownBounds
 from rscontrast.datasets.dates import join_dates
 from rscontrast.datasets.ground import common_ground
 from rscontrast.datasets.onto import Onto, ReadsDates
-from rscontrast.datasets.place import upright
+from rscontrast.datasets.place import patch_shape, upright
 from rscontrast.datasets.registration import Image, Mask, register_post
 from rscontrast.datasets.slices import PairDraw
 from rscontrast.datasets.slices import PairSlice as PairSlice
 from rscontrast.datasets.stac import STACDataset, Transform
 from rscontrast.errors import InputError, choose, positive
+
+ALWAYS = pd.Timestamp("2200-01-01")
+"""What TorchGeo says of files without a date ends beyond this."""
 
 LAYOUTS = ("time", "channels")
 type Layout = Literal["time", "channels"]
@@ -36,7 +40,8 @@ class TemporalPairDataset(KnownBounds):
     are mosaicked, since each date is read as one time slice.
 
     ``pairs & labels`` joins any dataset: what it holds between the two dates comes along, on the
-    grid of the imagery, also where that is the native one of each place.
+    grid of the imagery, also where that is the native one of each place. Its images must lie in
+    that time (or be of all times), and come as float32; where no label does, ``mask`` is 255.
     """
 
     def __init__(
@@ -59,9 +64,17 @@ class TemporalPairDataset(KnownBounds):
             transforms: applied to each sample.
 
         Raises:
-            InputError: an unknown layout, ``register`` is not above 0, or the extras lie
-                elsewhere.
+            InputError: an unknown layout, ``register`` is not above 0, the dataset has no dates,
+                or the extras are pairs themselves or lie elsewhere.
         """
+        if not isinstance(dataset, GeoDataset):
+            raise InputError("dataset", type(dataset).__name__, "a GeoDataset")
+        if (dataset.index.index.right > ALWAYS).all():
+            raise InputError("dataset", type(dataset).__name__, "a dataset whose files have dates")
+        for extra in extras:
+            if not isinstance(extra, GeoDataset) or isinstance(extra, TemporalPairDataset):
+                allowed = "GeoDatasets of one date a sample: TemporalPairDataset(a) & b, or (a & b)"
+                raise InputError("extras", type(extra).__name__, allowed)
         self.layout: Layout = choose("layout", layout, LAYOUTS)
         self.register = None if register is None else positive("register", register)
         self.dataset, self.extras, self.transforms = dataset, tuple(extras), transforms
@@ -71,7 +84,7 @@ class TemporalPairDataset(KnownBounds):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is found anew from the rest."""
-        return self.__dict__ | {"_common": None, "_known": None}
+        return super().__getstate__() | {"_common": None}
 
     @property
     def thread_safe(self) -> bool:
@@ -87,6 +100,12 @@ class TemporalPairDataset(KnownBounds):
         if self._common is None or self._common[0] is not whole:
             self._common = (whole, common_ground(whole, self.extras))
         return self._common[1]
+
+    @index.setter
+    def index(self, index: gpd.GeoDataFrame) -> None:
+        # TorchGeo's splits restrict the pairs so; the wrapped dataset may be used elsewhere.
+        self.dataset = copy.copy(self.dataset)
+        self.dataset.index = index
 
     @property
     def crs(self) -> CRS:
@@ -112,7 +131,7 @@ class TemporalPairDataset(KnownBounds):
         """Join a dataset that is read once a pair, over the time between the dates.
 
         Raises:
-            InputError: it lies elsewhere.
+            InputError: it lies elsewhere, or is a dataset of pairs.
         """
         if not isinstance(other, GeoDataset):
             raise TypeError(f"& joins GeoDatasets, not {type(other).__name__}")
@@ -136,8 +155,8 @@ class TemporalPairDataset(KnownBounds):
 
         Raises:
             IndexError: nothing lies there, or the one time slice holds a single date.
-            InputError: the dataset stacks dates itself (``time_series=True``), or the draw asks
-                for valid pixels, of which it knows nothing.
+            InputError: the dataset or an extra stacks dates itself (``time_series=True``), the
+                draw asks for valid pixels, of which it knows nothing, or a slice has no pixel.
         """
         told: Sample = {}
         if isinstance(index, PairDraw):
@@ -169,9 +188,7 @@ class TemporalPairDataset(KnownBounds):
             dates = self.dataset.dates(x, y, times)
         else:
             dates = [self.dataset[x, y, t] for t in times]
-        shape = tuple(dates[0]["image"].shape)
-        if len(shape) != 3:
-            raise InputError("dataset", shape, "images [C, H, W], one date each")
+        _require_one_date("dataset", dates[0])
         return dates
 
     def _join(self, place: PairSlice, dates: Sequence[Sample]) -> Sample:
@@ -186,7 +203,9 @@ class TemporalPairDataset(KnownBounds):
         for extra in self._extras:
             found = extra.read(self._geobox(x, y), between)
             if "image" in found:
-                images = [np.concatenate([image, found["image"].numpy()]) for image in images]
+                _require_one_date("extras", found)
+                added = found["image"].numpy().astype(np.float32, copy=False)
+                images = [np.concatenate([image, added]) for image in images]
                 if "valid" in found:
                     valid = [part & _valid(found) for part in valid]
             known = (*sample, "image", "valid")
@@ -215,18 +234,27 @@ class TemporalPairDataset(KnownBounds):
         """Fill in what a slice leaves open, once, so that all datasets are read alike."""
         if isinstance(index, tuple) and len(index) == 3 and isinstance(index[2], tuple):
             x, y, _ = self._disambiguate_slice(index[:2])
+            patch_shape(x, y)  # says now what no dataset can read
             return x, y, index[2]
         x, y, t = self._disambiguate_slice(index)
+        patch_shape(x, y)
         return x, y, self._ends(x, y, t)
 
     def _ends(self, x: slice, y: slice, t: slice) -> tuple[slice, slice]:
         rows = self.index.cx[x.start : x.stop, y.start : y.stop]
-        rows = rows[rows.index.overlaps(pd.Interval(t.start, t.stop, closed="both"))]
+        # By hand, since TorchGeo's split by time leaves instants that overlap nothing.
+        rows = rows[(rows.index.left <= t.stop) & (rows.index.right >= t.start)]
         dates = join_dates(rows)
         if len(dates) < 2:
             raise IndexError(f"fewer than two dates at x {x}, y {y} in t {t}")
         start, end = dates["start"], dates["end"]
         return slice(start.iloc[0], end.iloc[0]), slice(start.iloc[-1], end.iloc[-1])
+
+
+def _require_one_date(argument: str, sample: Sample) -> None:
+    shape = tuple(sample["image"].shape)
+    if len(shape) != 3:
+        raise InputError(argument, shape, "images [C, H, W], one date each")
 
 
 def _valid(date: Sample) -> Mask:

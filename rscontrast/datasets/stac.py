@@ -4,6 +4,7 @@ The index is made of the items' metadata; no raster is opened before the first p
 a dataset costs nothing to pickle and is safe to hand to worker processes.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,19 @@ from shapely.geometry.base import BaseGeometry
 from torchgeo.datasets import GeoDataset, IntersectionDataset, UnionDataset
 from torchgeo.datasets.utils import GeoSlice, Sample
 
+from rscontrast.datasets.bounds import KnownBounds
 from rscontrast.datasets.located import LocatedItems
-from rscontrast.datasets.place import LONLAT, asked_in, both, resolution, told
+from rscontrast.datasets.place import (
+    LONLAT,
+    asked_in,
+    both,
+    resolution,
+    step_metres,
+    told,
+)
 from rscontrast.errors import InputError, choose
-from rscontrast.io.grid import footprint
 from rscontrast.io.read import MOSAICS, ItemSource, block_shape, item_source, read_dates
-from rscontrast.stac.index import grids, index_items, layouts
+from rscontrast.stac.index import grids, layouts
 from rscontrast.stac.provider import GENERIC, Provider, read_provider
 
 if TYPE_CHECKING:
@@ -37,10 +45,16 @@ class STACDataset(LocatedItems):
     """Imagery of STAC items: reflectance ``image`` [C, H, W] and ``valid`` [1, H, W].
 
     Without ``crs`` and ``res`` each patch is read on the *native* grid of its place: that of the
-    earliest item at its centre. Dates of one place thus come on one grid whatever their own grids
-    are, and several UTM zones live in one dataset without needless warping. ``crs`` of the
+    earliest item at its centre, in pixels as large on the ground as the steps asked for: a patch
+    covers what was asked for also where items have other pixels than ``res``. Dates of one place
+    thus come on one grid whatever their own grids are, and several UTM zones live in one dataset
+    without needless warping. ``crs`` of the
     dataset is then only the one in which patches are asked for. Giving ``crs`` or ``res``, or
     joining another dataset by ``&`` or ``|``, fixes one grid for all patches.
+
+    Where ``crs`` is in degrees, a step of ``res`` is the pixel of the first item, in metres,
+    everywhere: native pixels stay what they are while degrees shrink towards the poles, and a patch
+    lies around the centre of what was asked for.
     """
 
     thread_safe = True
@@ -78,7 +92,7 @@ class STACDataset(LocatedItems):
             transforms: applied to each sample.
 
         Raises:
-            InputError: no band is asked for, or a value is not allowed.
+            InputError: no item, no band is asked for, or a value is not allowed.
             BandError: an item lacks a band; of those with the same assets in one collection, one
                 is looked at.
             AssetError: an item says nothing of its grid and its file cannot be opened.
@@ -86,6 +100,9 @@ class STACDataset(LocatedItems):
         """
         if not bands or isinstance(bands, str):
             raise InputError("bands", bands, "a list of 1 or more band names")
+        if not len(items):
+            raise InputError("items", "an empty frame", "1 or more items")
+        size = None if res is None else both(res)
         self.bands, self.transforms = tuple(bands), transforms
         self.provider = GENERIC if provider is None else read_provider(provider)
         self.mosaic = choose("mosaic", mosaic, MOSAICS)
@@ -100,11 +117,9 @@ class STACDataset(LocatedItems):
         self.geoboxes = grids(self.items, self.bands[0], self.provider)
         self.native = crs is None and res is None
         boxes = self.geoboxes
-        if crs is None:
-            self.index = asked_in(self.items, boxes)
-        else:
-            self.index = index_items(self.items, boxes, CRS.from_user_input(crs))
-        self._res = resolution(boxes, self.crs) if res is None else both(res)
+        self.index = asked_in(self.items, boxes, crs)
+        self._res = resolution(boxes, self.crs) if size is None else size
+        self.step_metres = step_metres(boxes, self.crs, self._res)
 
     def _remembered(self) -> Callable[[int], ItemSource]:
         items, bands, provider = self.items, self.bands, self.provider
@@ -128,11 +143,11 @@ class STACDataset(LocatedItems):
 
     def __and__(self, other: GeoDataset) -> IntersectionDataset:
         """Join with a dataset of the same places; both are read on this one's grid."""
-        return IntersectionDataset(self.on_grid(), other)
+        return IntersectionDataset(self.on_grid(), _own_copy(other))
 
     def __or__(self, other: GeoDataset) -> UnionDataset:
         """Add a dataset; both are read on this one's grid."""
-        return UnionDataset(self.on_grid(), other)
+        return UnionDataset(self.on_grid(), _own_copy(other))
 
     def __getitem__(self, index: GeoSlice) -> Sample:
         """Read one patch.
@@ -180,7 +195,7 @@ class STACDataset(LocatedItems):
             IndexError: no item lies there.
             AssetError: a file cannot be read.
         """
-        sample: Sample = self._patches(geobox, footprint(geobox, self._wkt), [t])[0]
+        sample: Sample = self._patches(geobox, self.footprint(geobox), [t])[0]
         return sample if self.transforms is None else self.transforms(sample)
 
     def _patches(
@@ -211,9 +226,12 @@ class STACDataset(LocatedItems):
 
         Raises:
             BandError: no item has it.
-            AssetError: a label raster cannot be opened.
-            GridError: a label raster lies beside the imagery of its item.
         """
         from rscontrast.datasets.labels import STACLabels
 
         return STACLabels(self, asset)
+
+
+def _own_copy(other: GeoDataset) -> GeoDataset:
+    """What TorchGeo may move to another grid: a copy of ours; its own it moves as ever."""
+    return copy.copy(other) if isinstance(other, KnownBounds) else other

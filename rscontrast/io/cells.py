@@ -22,7 +22,7 @@ from rscontrast.io.inflate import Block, Deflated
 from rscontrast.io.pool import Shelf, shelf, submit
 from rscontrast.io.windows import Window
 
-BYTES = 160 * 2**20
+BYTES = 128 * 2**20
 """Of decoded cells that a process keeps."""
 
 SIDE = 256

@@ -116,20 +116,30 @@ class EpochShares[T](DistributedSampler[T]):
             self._start = self._drawn = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Where the draws are: ``seed``, ``epoch``, and ``drawn`` in it over all ranks."""
-        return {"seed": self.seed, "epoch": self.epoch, "drawn": self._drawn}
+        """Where the draws are: ``seed``, ``epoch``, its ``length``, and ``drawn`` in it.
+
+        Both numbers of draws are over all ranks.
+        """
+        length = self.epoch_length()
+        return {"seed": self.seed, "epoch": self.epoch, "length": length, "drawn": self._drawn}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a state was taken, at any number of ranks: the rest is shared anew.
 
         Raises:
-            InputError: it is no state of such a sampler.
+            InputError: it is no state of such a sampler, or of one with another length or seed.
         """
-        if set(state) != {"seed", "epoch", "drawn"}:
-            raise InputError("state", sorted(state), "the state_dict of such a sampler")
-        self.seed, self.epoch, self._start = (
-            whole(name, state[name], least=0) for name in ("seed", "epoch", "drawn")
-        )
+        names = ("seed", "epoch", "length", "drawn")
+        if not isinstance(state, Mapping) or set(state) != set(names):
+            raise InputError("state", state, f"the state_dict of such a sampler: {names}")
+        seed, epoch, length, drawn = (whole(name, state[name], least=0) for name in names)
+        here = self.epoch_length()
+        if length != here or drawn > length:
+            allowed = f"a state of {here} draws an epoch: resume with the same `length`"
+            raise InputError("length, drawn", (length, drawn), allowed)
+        if self._common and seed != self.seed:
+            raise InputError("seed", seed, f"a state of seed {self.seed}: resume with the same")
+        self.seed, self.epoch, self._start = seed, epoch, drawn
         self._drawn, self._common = self._start, True
 
 
@@ -139,6 +149,10 @@ class EpochSampler(EpochShares[Any]):
     Its draws follow from (seed, epoch) whatever the number of workers and ranks, ranks take
     disjoint shares, and ``state_dict`` resumes in mid-epoch. The wrapped sampler is not changed:
     each epoch draws from a shallow copy, with new generators for its spatial and temporal half.
+
+    Where a TemporalPairSampler with ``min_valid`` has fewer than ``tries`` pairs at a random patch,
+    the spares that are wanting are drawn at other patches, by a stream of the spatial sampler that
+    has a seed of its own. The cells of a grid are not left for others.
 
     Without it, Lightning wraps ``a @ b`` itself in distributed runs: every rank lists the whole
     epoch before its first batch and takes every n-th draw of the list. The shares are disjoint
@@ -166,7 +180,8 @@ class EpochSampler(EpochShares[Any]):
             world: number of shares.
 
         Raises:
-            InputError: a number out of range, or chance that cannot be seeded here.
+            InputError: a number out of range, or chance that cannot be seeded here; that of a
+                sampler of batches never is.
         """
         super().__init__(seed, rank, world)
         for part in _parts(sampler):
@@ -199,10 +214,18 @@ def _require_seedable(sampler: Any) -> None:
     if isinstance(sampler, EpochShares):
         return
     seeded = isinstance(getattr(sampler, "generator", None), np.random.Generator)
-    chance = getattr(sampler, "strategy", None) == "random" or hasattr(sampler, "generator")
-    if isinstance(sampler, DistributedSampler) or (chance and not seeded):
+    if _by_chance(sampler) and not seeded:
         allowed = "a sampler of ours or TorchGeo's whose `generator` is numpy's, or without chance"
         raise InputError("sampler", type(sampler).__name__, allowed)
+
+
+def _by_chance(sampler: Any) -> bool:
+    """Whether a sampler, or the one whose draws it groups, draws at random."""
+    if isinstance(sampler, DistributedSampler) or hasattr(sampler, "generator"):
+        return True
+    inner = getattr(sampler, "sampler", None)
+    within = inner is not None and any(map(_by_chance, _parts(inner)))
+    return within or getattr(sampler, "strategy", None) == "random"
 
 
 def _reseeded(sampler: Any, seeds: np.random.SeedSequence) -> Iterable[Any]:
@@ -215,10 +238,19 @@ def _copy(sampler: Any, seeds: np.random.SeedSequence) -> Any:
     """A shallow copy with new generators, independent of each other."""
     one = copy.copy(sampler)
     if isinstance(sampler, SpatioTemporalSampler):
-        parts = zip(_parts(sampler), seeds.spawn(2), strict=True)
-        one.spatial_sampler, one.temporal_sampler = (_copy(*part) for part in parts)
+        space, time, elsewhere = seeds.spawn(3)
+        one.spatial_sampler = _copy(sampler.spatial_sampler, space)
+        one.temporal_sampler = _copy(sampler.temporal_sampler, time)
+        if sampler.spatial_sampler.strategy == "random" and hasattr(one.temporal_sampler, "others"):
+            one.temporal_sampler.others = _endless(sampler.spatial_sampler, elsewhere)
     elif hasattr(sampler, "generator"):
         one.generator = np.random.default_rng(seeds)
     if isinstance(sampler, EpochShares):
         one._share = (0, 1)  # as a half it draws for all ranks
     return one
+
+
+def _endless(sampler: Any, seeds: np.random.SeedSequence) -> Iterator[Any]:
+    """Epoch after epoch of a sampler."""
+    while True:
+        yield from _copy(sampler, seeds.spawn(1)[0])

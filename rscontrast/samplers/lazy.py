@@ -4,13 +4,12 @@ from functools import cached_property
 
 import numpy as np
 import shapely
-from shapely.geometry.base import BaseGeometry
 
 from rscontrast.errors import InputError
 from rscontrast.samplers.listed import ListedPairs
 from rscontrast.samplers.lot import Lot
 from rscontrast.samplers.sides import Sides
-from rscontrast.samplers.weights import SEASON, Weights, quarters, read_weights
+from rscontrast.samplers.weights import Weights, by_season, quarters, read_weights
 from rscontrast.stac.pairing.draw import draw
 from rscontrast.stac.pairing.places import Labels, Shapes
 from rscontrast.stac.pairing.rows import Pairs
@@ -29,7 +28,7 @@ class LazyPairs:
         Args:
             table: the pairs.
             sides: its acquisitions.
-            shapes: their ground in the CRS of the dataset, [A].
+            shapes: their ground in the CRS of the dataset, as far as patches may lie on it, [A].
             by: "place" or "pair".
         """
         self.table, self.sides, self.by = table, sides, by
@@ -90,7 +89,7 @@ class LazyPairs:
             pairs, hit = pairs.take(right), hit[right]
         return pairs, hit
 
-    def listed(self, weights: Weights | None, roi: BaseGeometry | None) -> ListedPairs:
+    def listed(self, weights: Weights | None) -> ListedPairs:
         """All pairs of the table, with their weights.
 
         Raises:
@@ -101,12 +100,11 @@ class LazyPairs:
             allowed = "the name of a column with a lazy table; numbers go with pairs=table.frame()"
             raise InputError("weights", "numbers", allowed)
         pairs = self._every()
-        lot = self._lot(pairs).within(roi)
-        column = None if weights in (None, SEASON) else weights
-        weight = read_weights(column, self.table.rows(pairs)) if column else np.ones(len(lot.pre))
-        shapes = self._shapes if roi is None else shapely.intersection(self._shapes, roi)
-        parts = shapes, lot.pre, lot.post
-        season = quarters(self.sides.start[lot.pre]) if weights == SEASON else None
+        lot = self._lot(pairs)
+        season = quarters(self.sides.start[lot.pre]) if by_season(weights) else None
+        alike = weights is None or season is not None
+        weight = np.ones(len(lot.pre)) if alike else read_weights(weights, self.table.rows(pairs))
+        parts = self._shapes, lot.pre, lot.post
         return ListedPairs(lot, parts, weight, season, noise=self.noise, by=self.by)
 
     def _every(self) -> Pairs:

@@ -1,11 +1,9 @@
 """Some pairs as columns, and pairs by place with their weights summed up."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
-from shapely.geometry.base import BaseGeometry
 
 from rscontrast.stac.pairing.places import Labels, Shapes
 
@@ -35,12 +33,6 @@ class Lot:
         for column, new in zip(columns, vars(other).values(), strict=True):
             column[rows] = new
         return Lot(*columns)
-
-    def within(self, roi: BaseGeometry | None) -> "Lot":
-        """The same pairs with no more of the ground than lies in ``roi``."""
-        if roi is None:
-            return self
-        return replace(self, ground=shapely.intersection(self.ground, roi))
 
 
 class Stratum:

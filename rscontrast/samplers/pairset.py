@@ -17,9 +17,10 @@ from rscontrast.samplers.listed import ListedPairs
 from rscontrast.samplers.lot import Lot
 from rscontrast.samplers.patches import PairSource
 from rscontrast.samplers.sides import Files, Sides, find_sides, grounds
-from rscontrast.samplers.weights import SEASON, Weights, quarters, read_weights
-from rscontrast.stac.pairing.arguments import PairRules
-from rscontrast.stac.pairing.file import SomePairs
+from rscontrast.samplers.weights import Weights, by_season, quarters, read_weights
+from rscontrast.stac.pairing.arguments import PairRules, require_rules
+from rscontrast.stac.pairing.file import TIMES, SomePairs
+from rscontrast.stac.pairing.places import Shapes
 from rscontrast.stac.pairing.table import PairTable
 from rscontrast.stac.pairing.tolerance import Tolerance
 from rscontrast.stac.pairs import pair_items
@@ -37,8 +38,17 @@ class Choice:
     """In the CRS of the dataset."""
 
     def __post_init__(self) -> None:
-        """Refuse an unknown ``by``."""
+        """Refuse an unknown ``by``, and a ``roi`` that is no shape."""
         choose("by", self.by, ("place", "pair"))
+        if not (self.roi is None or isinstance(self.roi, BaseGeometry)):
+            raise InputError("roi", self.roi, "a shapely geometry in the CRS of the dataset")
+
+    def within_roi(self, grounds: Shapes) -> Shapes:
+        """As much of grounds as patches may lie on."""
+        if self.roi is None:
+            return grounds
+        found: Shapes = shapely.intersection(grounds, self.roi)
+        return found
 
 
 class PairSet:
@@ -66,6 +76,7 @@ class PairSet:
             EmptySearchError: no pair is left.
         """
         self.choice = choice
+        require_rules(rules)
         tolerance = Tolerance.read(rules.get("tolerance", "1h"))
         more = sorted(set(rules) - {"tolerance"})
         if pairs is not None and more:
@@ -78,6 +89,9 @@ class PairSet:
         self.files = files = Files.of(dataset, index)
         if pairs is None:
             pairs = pair_items(files.frame(), **rules)
+        if not isinstance(pairs, PairTable | gpd.GeoDataFrame):
+            allowed = "a table of pair_items or read_pairs(path)"
+            raise InputError("pairs", pairs, allowed)
         if isinstance(pairs, PairTable):
             self._read_table(files, pairs, tolerance, own=own)
         else:
@@ -93,29 +107,29 @@ class PairSet:
         times = acquired["datetime"].to_numpy()
         ids, collections = acquired["ids"].to_list(), acquired["collection"].to_list()
         self.sides, rows = find_sides(files, collections, ids, times, tolerance, own=own)
-        shapes = grounds(acquired.geometry, rows, files.index)
+        shapes = self.choice.within_roi(grounds(acquired.geometry, rows, files.index))
         self._lazy: LazyPairs | None = LazyPairs(table, self.sides, shapes, self.choice.by)
 
     def _read_frame(self, files: Files, pairs: gpd.GeoDataFrame, tolerance: Tolerance) -> None:
-        if not len(pairs):
-            raise EmptySearchError("no pair in the table: widen its rules")
+        by_id = files.items is not None and "pre_ids" in pairs
+        _require_columns(pairs, [*TIMES, *(("post_ids", "collection") if by_id else ())])
         self._lazy = None
         count = len(pairs)
         times = pd.concat([pairs["pre_datetime"], pairs["post_datetime"]]).to_numpy()
-        if files.items is None or "pre_ids" not in pairs:
-            self.sides = Sides.by_times(times, files.index, tolerance)
-        else:
+        if by_id:
             ids = [*pairs["pre_ids"], *pairs["post_ids"]]
             named = [*pairs["collection"]] * 2
             self.sides, _ = find_sides(files, named, ids, times, tolerance, own=False)
+        else:
+            self.sides = Sides.by_times(times, files.index, tolerance)
         self.sides.require(np.arange(2 * count))
         place = pd.factorize(pairs["place"])[0] if "place" in pairs else np.zeros(count, np.intp)
-        ground = pairs.geometry.to_crs(files.index.crs).to_numpy()
+        ground = self.choice.within_roi(pairs.geometry.to_crs(files.index.crs).to_numpy())
         pre = np.arange(count)
         nothing = np.zeros(count, dtype=np.intp)
-        lot = Lot(pre, pre + count, ground, place.astype(np.intp), nothing).within(self.choice.roi)
+        lot = Lot(pre, pre + count, ground, place.astype(np.intp), nothing)
         weights = self.choice.weights
-        season = quarters(times[:count]) if _is_season(weights) else None
+        season = quarters(times[:count]) if by_season(weights) else None
         weight = read_weights(weights, pairs)
         codes, distinct = pd.factorize(shapely.to_wkb(lot.ground))
         parts = shapely.from_wkb(distinct), codes, codes
@@ -130,7 +144,7 @@ class PairSet:
             EmptySearchError: none is left in roi.
         """
         lazy: Any = self._lazy
-        found: ListedPairs = lazy.listed(self.choice.weights, self.choice.roi)
+        found: ListedPairs = lazy.listed(self.choice.weights)
         return found
 
     @property
@@ -141,5 +155,10 @@ class PairSet:
         return self._lazy
 
 
-def _is_season(weights: Weights | None) -> bool:
-    return isinstance(weights, str) and weights == SEASON
+def _require_columns(pairs: gpd.GeoDataFrame, names: list[str]) -> None:
+    missing = [name for name in names if name not in pairs]
+    if missing or pairs.crs is None:
+        got = f"no {', '.join(missing)}" if missing else "no CRS"
+        raise InputError("pairs", got, "the columns and the CRS of a table of pair_items")
+    if not len(pairs):
+        raise EmptySearchError("no pair in the table: widen its rules")

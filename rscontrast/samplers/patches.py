@@ -1,17 +1,18 @@
 """A patch within the ground of each pair, on the pixel grid, and others to read in its stead."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from itertools import repeat
 from typing import Protocol
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry.base import BaseGeometry
 from torchgeo.datasets import GeoDataset
 
 from rscontrast.datasets.slices import PairDraw, PairSlice
-from rscontrast.errors import InputError, whole
+from rscontrast.errors import InputError, height_width
 from rscontrast.samplers.lot import Lot
 from rscontrast.samplers.sides import Sides
 from rscontrast.stac.pairing.places import Labels, Shapes
@@ -29,6 +30,18 @@ SLACK = 0.1
 """Part of a pixel that a patch may stick out: footprints are rounded when they are written."""
 
 type Boxes = NDArray[np.float64]
+
+
+def until_idle[T](chunks: Iterable[Iterable[T]]) -> Iterator[T]:
+    """Yield what is in chunks, up to a row of :data:`IDLE` that are empty."""
+    idle = 0
+    for chunk in chunks:
+        idle += 1
+        for one in chunk:
+            idle = 0
+            yield one
+        if idle == IDLE:
+            return
 
 
 class PairSource(Protocol):
@@ -66,8 +79,7 @@ class Fitter:
         origin, res = dataset.index.total_bounds[:2], np.array(dataset.res, dtype=np.float64)
         if size is None:
             return cls(origin, res, None)
-        height, width = (size, size) if isinstance(size, int) else size
-        return cls(origin, res, np.array([whole("size", width), whole("size", height)]) * res)
+        return cls(origin, res, np.array(height_width("size", size)[::-1]) * res)
 
     def shrink(self, patch: Boxes) -> Shapes:
         """What of each patch has to be covered, [n]."""
@@ -97,14 +109,10 @@ class Fitter:
     def _rooms(self, grounds: Shapes) -> Shapes:
         """Where the lower left corner may lie, so that all four corners are on the ground."""
         x, y = np.asarray(self.size) - SLACK * self.res
-        nearest = SLACK * self.res
-        rooms = grounds
-        for corner in ((nearest[0], nearest[1]), (x, nearest[1]), (nearest[0], y), (x, y)):
-            moved = shapely.transform(grounds, lambda xy, by=corner: xy - np.array(by))
-            rooms = (
-                moved if corner == (nearest[0], nearest[1]) else shapely.intersection(rooms, moved)
-            )
-        return rooms
+        left, low = SLACK * self.res
+        corners = ((left, low), (x, low), (left, y), (x, y))
+        moved = (shapely.transform(grounds, lambda xy, by=by: xy - np.array(by)) for by in corners)
+        return reduce(shapely.intersection, moved)
 
     def _snap(self, patch: Boxes) -> Boxes:
         low = np.round((patch[:, :2] - self.origin) / self.res)
@@ -121,8 +129,6 @@ class PatchDraws:
     source: PairSource
     sides: Sides
     fitter: Fitter
-    roi: BaseGeometry | None = None
-    """No patch lies elsewhere."""
     min_valid: float | None = None
     """See :class:`rscontrast.datasets.slices.PairDraw`; None: plain slices without spares."""
     tries: int = 1
@@ -138,34 +144,33 @@ class PatchDraws:
         Raises:
             InputError: no pair has room for a patch.
         """
-        idle = 0
-        while idle < IDLE:
-            lot, patches = self._fit(self.source.choose(min(length, CHUNK), rng), rng)
-            fits = ~np.isnan(patches[:, 0])
-            idle = 0 if fits.any() else idle + 1
-            lot, patches = lot.take(fits), patches[fits]
-            chosen = [self._slices(lot, patches)]
-            chosen += [self._others(lot, rng) for _ in range(self.tries - 1)]
-            for first, *others in zip(*chosen, strict=True):
-                yield self._with_spares(first, others)
+        yield from until_idle(self._chunk(n, rng) for n in repeat(min(length, CHUNK)))
         size = None if self.fitter.size is None else self.fitter.size / self.fitter.res
         raise InputError("size", size, "a size (W, H) that fits the common ground of some pairs")
 
+    def _chunk(self, n: int, rng: np.random.Generator) -> Iterator[PairSlice]:
+        lot, patches = self._fit(self.source.choose(n, rng), rng)
+        fits = ~np.isnan(patches[:, 0])
+        lot, patches = lot.take(fits), patches[fits]
+        chosen = [self._slices(lot, patches)]
+        chosen += [self._others(lot, rng) for _ in range(self.tries - 1)]
+        for first, *others in zip(*chosen, strict=True):
+            yield self._with_spares(first, others)
+
     def _fit(self, lot: Lot, rng: np.random.Generator) -> tuple[Lot, Boxes]:
         """Where a ground is too small, try other pairs of the place and kind."""
-        lot = lot.within(self.roi)
         patches = self.fitter.place(lot.ground, rng)
         for _ in range(ROUNDS):
             todo = np.flatnonzero(np.isnan(patches[:, 0]))
             if not todo.size:
                 break
-            other = self.source.again(lot.place[todo], lot.kind[todo], rng).within(self.roi)
+            other = self.source.again(lot.place[todo], lot.kind[todo], rng)
             lot = lot.put(todo, other)
             patches[todo] = self.fitter.place(other.ground, rng)
         return lot, patches
 
     def _others(self, lot: Lot, rng: np.random.Generator) -> list[PairSlice | None]:
-        other = self.source.again(lot.place, lot.kind, rng).within(self.roi)
+        other = self.source.again(lot.place, lot.kind, rng)
         return self._slices(other, self.fitter.place(other.ground, rng))
 
     def _slices(self, lot: Lot, patches: Boxes) -> list[PairSlice | None]:

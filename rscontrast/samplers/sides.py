@@ -81,8 +81,6 @@ class Sides:
     """When the first file of each begins, [A]."""
     end: Times
     """When the last one ends, [A]."""
-    row: Labels
-    """Row of its first file in the index; -1: not known, [A]."""
     known: NDArray[np.bool_]
     """Whether the dataset has its files, [A]."""
 
@@ -94,7 +92,7 @@ class Sides:
         first = np.cumsum(sizes) - sizes
         start = np.minimum.reduceat(index.index.left.to_numpy()[flat], first)
         end = np.maximum.reduceat(index.index.right.to_numpy()[flat], first)
-        return cls(start, end, flat[first], np.minimum.reduceat(flat, first) >= 0)
+        return cls(start, end, np.minimum.reduceat(flat, first) >= 0)
 
     @classmethod
     def by_times(cls, times: Times, index: gpd.GeoDataFrame, tolerance: Tolerance) -> "Sides":
@@ -102,7 +100,7 @@ class Sides:
         begins = np.sort(index.index.left.to_numpy())
         end = tolerance.latest(times)
         known = np.searchsorted(begins, end, side="right") > np.searchsorted(begins, times)
-        return cls(times, end, np.full(len(times), -1), known)
+        return cls(times, end, known)
 
     def require(self, rows: Labels) -> None:
         """Refuse acquisitions that the dataset does not have.
@@ -143,7 +141,7 @@ def find_sides(
     sides = Sides.by_rows(rows, files.index)
     # An unknown one has no times in the index; its own name it in a message.
     start = np.where(sides.known, sides.start, times.astype(sides.start.dtype))
-    return Sides(start, sides.end, sides.row, sides.known), rows
+    return Sides(start, sides.end, sides.known), rows
 
 
 def grounds(

@@ -78,15 +78,17 @@ class NativePatches:
 def visit_block(
     native: NativePatches,
     ground: BaseGeometry,
+    point: BaseGeometry,
     block: tuple[int, int],
     count: int,
     rng: np.random.Generator,
 ) -> list[Patch]:
-    """Draw patches wholly inside one block and the ground.
+    """Draw patches wholly inside the ground and the block that holds a point.
 
     Args:
         native: the patches and their file.
         ground: in the CRS of the dataset.
+        point: in the CRS of the dataset.
         block: (H, W), pixels of the file.
         count: how many.
         rng: the source of chance.
@@ -95,13 +97,11 @@ def visit_block(
         as many, or fewer where there is little room.
     """
     area, window = native.pixels(ground), np.array(native.window)
-    point = _point(area, rng)
-    if point is None:
-        return []
     side = np.array(block[::-1])
-    low = np.maximum(np.floor(point / side) * side, 0).astype(np.int64)
+    at = shapely.get_coordinates(native.pixels(point))[0]
+    low = (np.floor(at / side) * side).astype(np.int64)
     last = np.minimum(low + side, np.array(native.grid.shape[::-1])) - window
-    if (last < low).any():
+    if (low < 0).any() or (last < low).any():
         return []
     found = np.empty((0, 2), dtype=np.int64)
     shapely.prepare(area)
@@ -114,12 +114,11 @@ def visit_block(
     return native.slices(found[:count].astype(np.float64)) if len(found) else []
 
 
-def _point(area: BaseGeometry, rng: np.random.Generator) -> Pixels | None:
-    """A random point of an area; None if there is none."""
+def random_point(area: BaseGeometry, rng: np.random.Generator) -> BaseGeometry | None:
+    """A random point of an area; None if it is empty."""
     if not area.area > 0:
         return None
     low, high = np.array(area.bounds[:2]), np.array(area.bounds[2:])
     points = low + rng.random((POINTS, 2)) * (high - low)
     inside = points[shapely.contains_xy(area, *points.T)]
-    some: Pixels = inside[0] if len(inside) else shapely.get_coordinates(area.point_on_surface())[0]
-    return some
+    return shapely.Point(inside[0]) if len(inside) else area.point_on_surface()

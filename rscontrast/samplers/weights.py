@@ -14,6 +14,11 @@ type Weights = str | Sequence[float] | NDArray[np.floating] | pd.Series
 SEASON = "season"
 
 
+def by_season(weights: Weights | None) -> bool:
+    """Whether each quarter of the year is to weigh the same."""
+    return isinstance(weights, str) and weights == SEASON
+
+
 def read_weights(weights: Weights | None, pairs: gpd.GeoDataFrame) -> NDArray[np.float64]:
     """Weight of each pair, [n].
 
@@ -24,7 +29,7 @@ def read_weights(weights: Weights | None, pairs: gpd.GeoDataFrame) -> NDArray[np
     Raises:
         InputError: an unknown column, or numbers that are no weights.
     """
-    if weights is None or (isinstance(weights, str) and weights == SEASON):
+    if weights is None or by_season(weights):
         return np.ones(len(pairs))
     if isinstance(weights, str):
         numeric = [name for name in pairs if pd.api.types.is_numeric_dtype(pairs[name])]

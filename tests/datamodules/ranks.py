@@ -1,5 +1,7 @@
 """Two ranks that note what they were trained on: ``python -m tests.datamodules.ranks FOLDER``.
 
+They are trained once, with a checkpoint after the first batch, and once more from there.
+
 A process of its own: ranks are forks, and a process that has computed must not fork.
 """
 
@@ -34,15 +36,25 @@ class Noting(SimCLR):
 class Ranks(Noting):
     """Writes what each rank saw."""
 
+    name = "whole"
+
+    def on_train_batch_end(self, *_):
+        if self.global_step == 1:
+            self.trainer.save_checkpoint(CUT)
+
     def on_train_epoch_end(self):
         loader = self.trainer.train_dataloader
         assert type(loader) is PairLoader
         assert type(loader.sampler) is EpochSampler
-        (Path(sys.argv[1]) / f"{self.global_rank}.json").write_text(json.dumps(self.seen))
+        (FOLDER / f"{self.name}{self.global_rank}.json").write_text(json.dumps(self.seen))
 
 
 if __name__ == "__main__":
-    task = Ranks(model="tu-resnet10t", hidden_dim=16, output_dim=8)
-    data = module(length=16, statistics_patches=1, batch_size=2)
-    run = trainer(sys.argv[1], max_epochs=1, devices=2, strategy="ddp_fork")
-    run.fit(task, datamodule=data)
+    FOLDER = Path(sys.argv[1])
+    CUT = FOLDER / "cut.ckpt"
+    for name, path in (("whole", None), ("rest", CUT)):
+        task = Ranks(model="tu-resnet10t", hidden_dim=16, output_dim=8)
+        task.name = name
+        data = module(length=16, statistics_patches=1, batch_size=2)
+        run = trainer(FOLDER, max_epochs=1, devices=2, strategy="ddp_fork")
+        run.fit(task, datamodule=data, ckpt_path=path)

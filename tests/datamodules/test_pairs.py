@@ -66,10 +66,48 @@ def test_all_is_trained_on_by_default():
 
 
 def test_a_split_without_a_pair_is_refused():
-    with pytest.raises(InputError, match=r"nothing is left for|none is left for"):
+    words = r"split_block: got 0\.03; allowed: smaller blocks, .*left for"
+    with pytest.raises(InputError, match=words):
         ready(splits=(0.4, 0.3, 0.3), split_block=0.03)
-    with pytest.raises(InputError, match="fractions"):
-        ready(splits=(0.4, 0.3, 0.1), split_block=0.03)
+    with pytest.raises(InputError, match=r"split_block: got 1\.0; allowed: smaller blocks"):
+        ready(splits=(0.5, 0.5, 0))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"splits": (0.4, 0.3, 0.1)}, "splits: got .*sum up to 1"),
+        ({"splits": (1,)}, "splits: got .*train, val and test"),
+        ({"splits": (0.5, 0.5)}, "splits: got .*train, val and test"),
+        ({"splits": (0, 1, 0)}, "splits: got .*the first above 0"),
+        ({"splits": (1.2, -0.2, 0)}, "splits: got"),
+        ({"split_block": 0}, "split_block: got 0"),
+        ({"seed": -1}, "seed: got -1"),
+        ({"num_workers": -1}, "num_workers: got -1"),
+        ({"threads": 0}, "threads: got 0"),
+        ({"num_workers": 1, "threads": 2}, "threads: got 2; allowed: None with num_workers"),
+        ({"prefetch": 0}, "prefetch: got 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(more, words):
+    with pytest.raises(InputError, match=words):
+        module(**more)
+
+
+def test_each_of_two_ranks_has_a_batch_or_it_is_told():
+    made = ready(length=4, splits=(0.5, 0.5, 0), split_block=0.03, statistics_patches=1)
+    whole_val = list(made.val_sampler)
+    halves = [EpochSampler(made.val_sampler.sampler, rank=rank, world=2) for rank in (0, 1)]
+    seen = []
+    for half in halves:
+        made.val_sampler = half
+        seen += [len(batch["image"]) for batch in made.val_dataloader()]
+        half.set_epoch(0)
+    assert seen == [2, 2]
+    assert sorted(map(str, [*halves[0], *halves[1]])) == sorted(map(str, whole_val))
+    made.train_sampler = EpochSampler(made.train_sampler.sampler, rank=0, world=2)
+    with pytest.raises(InputError, match=r"length: got 4; allowed: 8 or more: .*a rank"):
+        made.train_dataloader()
 
 
 def test_validation_sees_the_same_patches_each_time():
@@ -170,14 +208,29 @@ def test_a_cache_stands_in_for_the_tables(stored):
     )
 
 
+def test_sizes_are_the_caches_by_default(stored):
+    made = PairDataModule(cache=str(stored), batch_size=4)
+    made.setup("fit")
+    assert (made.patch_size, made.view_size, made.length) == (32, 32, 12)
+    assert sorted(made.train_sampler) == list(range(12))
+    assert (module().patch_size, module(patch_size=None, length=None).length) == (32, 1024)
+
+
 @pytest.mark.parametrize(
     ("more", "error", "words"),
     [
         ({"length": 13}, InputError, "length: got 13; allowed: up to 12"),
         ({"patch_size": 96}, InputError, "patch_size: got 96; allowed: 32"),
-        ({"min_valid": 0.5}, InputError, "no rules of the draw"),
-        ({"splits": (0.5, 0.5, 0.0)}, InputError, "no rules of the draw"),
-        ({"register": 2.0}, InputError, "no rules of the draw"),
+        ({"items": "nowhere.parquet"}, InputError, "items: got 'nowhere.*not given with a cache"),
+        ({"items": scenes()}, InputError, "items: got 'GeoDataFrame'.*not given with a cache"),
+        ({"pairs": "nowhere.parquet"}, InputError, "pairs: .*not given with a cache"),
+        ({"tolerance": "1d"}, InputError, "tolerance: .*not given with a cache"),
+        ({"split_block": 0.1}, InputError, "split_block: .*not given with a cache"),
+        ({"statistics_patches": 9}, InputError, "statistics_patches: .*not given with a cache"),
+        ({"min_valid": 0.5}, InputError, "min_valid: .*not given with a cache"),
+        ({"splits": (0.5, 0.5, 0.0)}, InputError, "splits: .*not given with a cache"),
+        ({"register": 2.0}, InputError, "register: .*not given with a cache"),
+        ({"length": None, "batch_size": 13}, InputError, "batch_size: got 13; allowed: up to 12"),
         ({"bands": ["nir"]}, BandError, "bands"),
         ({"cache": "nowhere"}, AssetError, "nowhere"),
     ],
@@ -191,9 +244,11 @@ def test_what_does_not_fit_a_cache_is_refused(more, error, words, stored):
 def test_pretraining_from_a_cache_and_with_validation(stored, tmp_path):
     tiny = {"encoder": "tu-resnet10t", "epochs": 1, "patch_size": 32, "batch_size": 4, "length": 4}
     tiny |= {"method": "simclr", "device": "cpu", "progress": False}
-    out = pretrain(None, None, tmp_path / "c.pt", cache=stored, **tiny)
+    own = {name: value for name, value in tiny.items() if name not in ("patch_size", "length")}
+    out = pretrain(None, None, tmp_path / "c.pt", cache=stored, **own)
     record = json.loads(out.with_suffix(".json").read_text())
     assert record["statistics"]["patches"] == 12
+    assert record["steps"] == 3
     assert "val_loss" not in record["last"]
     more = {"bands": BANDS, "splits": (0.5, 0.5, 0), "split_block": 0.03}
     out = pretrain(scenes(), event_pairs(), tmp_path / "v.pt", **more, **tiny)
@@ -228,6 +283,30 @@ def test_a_run_cut_in_mid_epoch_resumes_with_the_next_batch(tmp_path):
     resumed = fitted(tmp_path, path=path)
     assert cut == unbroken[:3]
     assert resumed == unbroken[3:]
+    told = torch.load(path, weights_only=True)["PairDataModule"]
+    assert sorted(told["statistics"]["percentiles"]) == ["2", "50", "98"]
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"length": 32}])
+def test_a_run_of_other_draws_is_not_resumed(other):
+    made = ready(statistics_patches=1)
+    next(iter(made.train_dataloader()))
+    with pytest.raises(InputError, match=next(iter(other))):
+        ready(statistics_patches=1, **other).load_state_dict(made.state_dict())
+    with pytest.raises(InputError, match="state: got"):
+        made.load_state_dict({"sample": 1})
+
+
+def test_patches_that_were_read_for_a_draw_are_counted(tmp_path):
+    task = Noting(model="tu-resnet10t", hidden_dim=16, output_dim=8)
+    data = module(min_valid=0.95, tries=4, by="place", length=16, statistics_patches=1)
+    trainer(tmp_path, max_epochs=1).fit(task, datamodule=data)
+    again = ready(min_valid=0.95, tries=4, by="place", length=16, statistics_patches=1)
+    tries = torch.cat([batch["tries"] for batch in again.train_dataloader()])
+    assert tries.sum() > 16
+    assert data.redraws == {"drawn": 16, "read": int(tries.sum())}
+    again.load_state_dict(data.state_dict())
+    assert again.redraws == data.redraws
 
 
 @pytest.mark.slow
@@ -238,10 +317,16 @@ def test_ranks_keep_our_sampler_and_share_the_draws(tmp_path):
         command, cwd=ROOT, env=threads, capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    one, two = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    told = [
+        json.loads((tmp_path / f"{name}{rank}.json").read_text())
+        for name in ("whole", "rest")
+        for rank in (0, 1)
+    ]
+    one, two, *rest = ([draw for batch in batches for draw in batch] for batches in told)
     every = [draw for batch in fitted(tmp_path, max_epochs=1) for draw in batch]
-    assert [draw for batch in one for draw in batch] == every[0::2]
-    assert [draw for batch in two for draw in batch] == every[1::2]
+    assert [one, two] == [every[0::2], every[1::2]]
+    # Of four batches of two, the first was saved as done.
+    assert rest == [one[2:], two[2:]]
 
 
 def test_labelled_patches_are_read_by_threads_too():

@@ -296,6 +296,32 @@ def test_a_seed_repeats_the_cache(drawn, tmp_path):
         assert bits(one) == bits(two)
 
 
+def test_numbers_of_numpy_are_told_too(tmp_path):
+    numbers = {"length": np.int64(2), "patch_size": np.int64(16), "seed": np.int64(3)}
+    numbers |= {"register": np.float32(2), "tries": np.int64(2)}
+    options = {"bands": BANDS, "progress": False}
+    told = CachedPairs(
+        cache(scenes(), event_pairs(), tmp_path / "n.zarr", **numbers, **options)
+    ).attributes
+    assert (told["samples"], told["seed"], told["statistics"]["seed"]) == (2, 3, 3)
+    assert told["rules"]["patch_size"] == 16
+    assert told["rules"]["register"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"seed": -1}, "seed: got -1"),
+        ({"seed": "x"}, "seed: got 'x'"),
+        ({"weights_by": object()}, "rules: got .*numbers and text"),
+    ],
+)
+def test_what_cannot_be_told_is_refused_before_anything_is_read(more, words, tmp_path):
+    nothing = scenes().iloc[:0]
+    with pytest.raises(InputError, match=words):
+        cache(nothing, event_pairs(), tmp_path / "c.zarr", bands=BANDS, progress=False, **more)
+
+
 def test_a_stage_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(InputError, match="length"):
         cache(scenes(), event_pairs(), tmp_path / "c.zarr", bands=BANDS, length=0)

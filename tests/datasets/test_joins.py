@@ -36,6 +36,17 @@ class Layers(VectorDataset):
     filename_glob = "*.gpkg"
 
 
+class DatedLayers(Layers):
+    filename_regex = r"on_(?P<date>\d{8})"
+    date_format = "%Y%m%d"
+
+
+class DatedClasses(RasterDataset):
+    filename_glob = "*.tif"
+    filename_regex = r"on_(?P<date>\d{8})"
+    is_image = False
+
+
 def boxes(margin=0):
     """Grid of each place, with so many pixels around."""
     shape = tuple(n + 2 * margin for n in SHAPE)
@@ -200,6 +211,66 @@ def test_pickle(images, tmp_path):
     for place, sample in zip(places, expected, strict=True):
         assert sample.keys() >= {"image", "mask", "valid", "dates"}
         assert all(torch.equal(sample[key], value) for key, value in again[place].items())
+
+
+@pytest.mark.parametrize("kind", ["items", "raster", "vector"])
+def test_labels_of_another_time_are_no_labels(world, tmp_path, kind):
+    """Nobody labelled the first two dates: 255, and no error in the middle of an epoch."""
+    geobox = boxes()["a"]
+    for day in (1, 2, 4):
+        extra = {"label": np.ones(SHAPE, "uint8")} if day == 4 else None
+        world.item(f"a{day}", geobox, when=f"2022-01-0{day}T10:00:00", extra=extra)
+    images = STACDataset(search(world.catalog()), bands=["x"])
+    if kind == "items":
+        labels = images.labels("label")
+    elif kind == "raster":
+        write_raster(tmp_path / "l" / "on_20220104.tif", np.ones((1, *SHAPE), "uint8"), geobox)
+        labels = DatedClasses(tmp_path / "l")
+    else:
+        (tmp_path / "l").mkdir()
+        outline = gpd.GeoDataFrame(geometry=[geobox.extent.geom], crs=ZONES["a"])
+        outline.to_file(tmp_path / "l" / "on_20220104.gpkg")
+        labels = DatedLayers(tmp_path / "l", res=10.0)
+    pairs = TemporalPairDataset(images) & labels
+    x, y, _ = patch(images, "a")
+    days = [
+        slice(pd.Timestamp(f"2022-01-0{n}"), pd.Timestamp(f"2022-01-0{n}T23")) for n in (1, 2, 4)
+    ]
+    sample = pairs[x, y, (days[0], days[1])]
+    assert sample["mask"].shape == (32, 32)
+    assert sample["mask"].dtype == torch.int64
+    assert sample["mask"].unique().tolist() == [255]
+    assert pairs[x, y, (days[1], days[2])]["mask"].unique().tolist() == [1]
+
+
+def test_an_image_of_another_time_is_missing(images, world):
+    world.item("late", boxes(8)["a"], when="2023-01-01T10:00:00", bands={"h": np.ones((112, 112))})
+    items = search(world.catalog())
+    late = STACDataset(items[items["id"] == "late"], bands=["h"])
+    with pytest.raises(IndexError, match="no item"):
+        (TemporalPairDataset(images) & late)[patch(images, "a")]
+
+
+def test_terrain_in_whole_numbers_leaves_float32(images, tmp_path):
+    class Whole(Terrain):
+        dtype = torch.int32
+
+    terrain(tmp_path / "dem")
+    sample = (TemporalPairDataset(images) & Whole(tmp_path / "dem"))[patch(images, "a")]
+    assert sample["image"].dtype == torch.float32
+    assert sample["image"].shape[1] == 3
+
+
+@pytest.mark.parametrize("join", ["and", "or"])
+def test_joining_leaves_ours_as_they_were(images, join):
+    other, labels = STACDataset(images.items, bands=["x"], crs="EPSG:32633"), images.labels("label")
+    other.native, before = True, other.index.crs
+    for right in (other, labels):
+        _ = images & right if join == "and" else images | right
+    assert other.native
+    assert other.crs == before
+    assert images.native
+    assert labels.images is images
 
 
 def test_torchgeo_joins_two_datasets_on_the_one_grid_of_the_first(images, tmp_path):

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -49,3 +52,32 @@ def test_both_ends_of_the_time_belong(index):
     assert 3 in lookup.find(x, y, slice(span.right, span.right + day))
     assert 3 in lookup.find(x, y, slice(span.left - day, span.left))
     assert 3 not in lookup.find(x, y, slice(span.right + pd.Timedelta("1s"), span.right + day))
+
+
+RACE = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+import geopandas as gpd, numpy as np, pandas as pd, shapely
+from rscontrast.datasets.lookup import Lookup
+
+times = pd.date_range("2020", "2024", 40)
+spans = pd.IntervalIndex.from_arrays(times, times + pd.Timedelta("1us"), closed="both")
+turn = np.linspace(0, 2 * np.pi, 3000, endpoint=False)
+ring = np.stack([5 + 6 * np.cos(turn), 5 + 6 * np.sin(turn)], axis=1)
+patch = shapely.Polygon([(9.5, 4), (12.2, 4.1), (12.1, 6), (9.4, 5.9)])  # over their edges
+with ThreadPoolExecutor(16) as pool:
+    for _ in range(8):
+        shapes = [shapely.Polygon(ring + (n * 1e-3, 0)) for n in range(40)]
+        lookup = Lookup(gpd.GeoDataFrame(index=spans, geometry=shapes, crs=32632))
+        start = threading.Barrier(16)
+        def ask(_):
+            start.wait()
+            return len(lookup.meeting(patch))
+        assert set(pool.map(ask, range(16))) == {40}
+"""
+
+
+def test_threads_that_ask_first_at_the_same_time():
+    """In a process of its own, since GEOS would take this one down with it."""
+    done = subprocess.run([sys.executable, "-c", RACE], capture_output=True, timeout=100)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]

@@ -11,7 +11,7 @@ from torchgeo.datasets import GeoDataset, IntersectionDataset, UnionDataset, sta
 from torchgeo.samplers import RandomPatchSampler, SequentialTimestampSampler
 
 from rscontrast.datasets import STACDataset
-from rscontrast.errors import BandError, GridError, InputError
+from rscontrast.errors import AssetError, BandError, GridError, InputError
 from rscontrast.stac import search
 from tests.world import grid, offsets, write_raster
 
@@ -330,8 +330,9 @@ class TestLabels:
         for name in ("proj:shape", "proj:transform", "proj:code"):
             item.assets["x"].extra_fields[name] = item.properties.pop(name)
         dataset = STACDataset(search(world.catalog()), bands=["x"])
+        labels = dataset.labels("labels")
         with pytest.raises(GridError, match="item a, label labels: off the imagery"):
-            dataset.labels("labels")
+            labels[dataset.bounds]
 
     def test_without_crs(self, world):
         item = world.item("a", grid(), extra={"labels": np.ones(grid().shape, "uint8")})
@@ -340,5 +341,14 @@ class TestLabels:
         for name in ("proj:shape", "proj:transform", "proj:code"):
             item.assets["x"].extra_fields[name] = item.properties.pop(name)
         dataset = STACDataset(search(world.catalog()), bands=["x"])
+        labels = dataset.labels("labels")
         with pytest.raises(GridError, match=r"item a.* labels: no CRS"):
-            dataset.labels("labels")
+            labels[dataset.bounds]
+
+    def test_making_them_opens_none(self, world):
+        world.item("a", grid(), extra={"labels": np.ones(grid().shape, "uint8")})
+        dataset = STACDataset(search(world.catalog()), bands=["x"])
+        (world.folder / "a" / "labels.tif").unlink()
+        labels = dataset.labels("labels")
+        with pytest.raises(AssetError, match="item a"):
+            labels[dataset.bounds]

@@ -15,7 +15,12 @@ import shapely
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from rscontrast.samplers import EpochSampler, RandomPlaceSampler, TemporalPairSampler
+from rscontrast.samplers import (
+    EpochSampler,
+    GriddedPlaceSampler,
+    RandomPlaceSampler,
+    TemporalPairSampler,
+)
 from tests.samplers.test_places import Footprints
 
 LENGTH = 37
@@ -40,6 +45,14 @@ def product(generator=0, **more):
     times = TemporalPairSampler(data, generator=generator, **more)
     size = {"size": 10, "length": LENGTH}
     return RandomPlaceSampler(data, roi=times.roi, generator=generator, **size) @ times
+
+
+def cells():
+    """Pairs of a plain grid, said and drawn: for one pair a cell, by default or not, and three."""
+    data = footprints()
+    grid = GriddedPlaceSampler(data, size=20)
+    plain = [grid @ TemporalPairSampler(data, length=n, generator=0) for n in (None, 1, 3)]
+    return [(len(one), len(list(one))) for one in plain]
 
 
 def sampler(kind):
@@ -67,7 +80,7 @@ class Notes(lightning.LightningModule):
         self.kept.append(type(self.trainer.train_dataloader.sampler).__name__)
 
     def on_train_end(self):
-        notes = {"seen": self.seen, "kept": self.kept}
+        notes = {"seen": self.seen, "kept": self.kept, "cells": cells()}
         Path(f"{self.path}-{self.global_rank}.json").write_text(json.dumps(notes))
 
     def configure_optimizers(self):

@@ -2,9 +2,11 @@ from itertools import batched
 
 import numpy as np
 import pytest
+import shapely
 
 from rscontrast.datasets import STACDataset, TemporalPairDataset
 from rscontrast.errors import InputError
+from rscontrast.io.cells import BYTES
 from rscontrast.samplers import BlockAlignedPairSampler, TemporalPairSampler
 from rscontrast.stac import pair_items, search
 from tests.samplers.test_places import Footprints
@@ -109,9 +111,13 @@ def distinct(buffer, per_block, batch):
 
 def test_the_numbers_of_the_docstring(images):
     text = " ".join((BlockAlignedPairSampler.__doc__ or "").split())
-    by_buffer = {buffer: round(distinct(buffer, 8, 64)) for buffer in (8, 32, 128)}
-    assert f"64 pairs a batch, {by_buffer[8]} blocks in place of 64" in text
-    assert f"`blocks=32``, {by_buffer[32]}; with ``blocks=128``, {by_buffer[128]}" in text
+    assert f"64 pairs a batch, {round(distinct(8, 8, 64))} blocks in place of 64" in text
+    kept, each = BYTES // 2**20, 2 * 2  # MB; two dates, 1024 x 1024 pixels of 16 bits
+    assert f"the reader keeps, {kept} MB a process" in text
+    assert f"{8 * 4 * each} MB for four bands and the defaults" in text
+    assert 8 * 4 * each <= kept < 16 * 4 * each
+    assert f"13 bands the defaults are beyond it ({8 * 13 * each} MB)" in text
+    assert 3 * 13 * each <= kept < 4 * 13 * each
     offsets, block, patch = 1024 - 256 + 1, 1024, 256
     row = np.arange(block)
     seen = np.minimum(row, offsets - 1) - np.maximum(row - patch + 1, 0) + 1
@@ -131,6 +137,59 @@ def test_measured_randomness_is_the_computed_one(images):
     assert visits == pytest.approx(distinct(12, 4, 16), rel=0.12)
 
 
+@pytest.mark.parametrize("other", [(-1920, 0), (1920, 0), (0, 1920), (0, -1920)])
+def test_all_files_of_an_acquisition_are_visited(tmp_path, other):
+    world = World(tmp_path)
+    for month in (1, 4):
+        for second, (east, north) in enumerate([(0, 0), other]):
+            box = grid(corner=(CORNER[0] + east, CORNER[1] + north), shape=(192, 192))
+            world.item(f"d{month}{second}", box, when=f"2022-0{month}-01T10:00:0{4 * second}")
+    images = STACDataset(search(world.catalog()), bands=["x"])
+    made = sampler(images, size=8, block=(64, 64), length=8 * 600)
+    found = blocks_by_place(images, made, 64)
+    # Two files of 3 x 3 blocks each, all visited alike.
+    assert len(found) == 18
+    visits = np.array(list(found.values())) / 8
+    assert ((visits - 600 / 18) ** 2 / (600 / 18)).sum() < 17 + 4 * np.sqrt(2 * 17)
+
+
+def blocks_by_place(images, made, side):
+    """How many draws lie in each block of each place; none across blocks."""
+    counts = {}
+    for x, y, _ in made:
+        files = [box for box in images.geoboxes[:2] if holds(box, x, y)]
+        assert len(files) == 1
+        col, row = ~files[0].transform @ (x.start, y.stop)
+        col, row = round(col), round(row)
+        assert col % side + 8 <= side
+        assert row % side + 8 <= side
+        key = files[0].transform.c, files[0].transform.f, row // side, col // side
+        counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def holds(box, x, y):
+    bounds = box.extent.boundingbox
+    return bounds.left <= (x.start + x.stop) / 2 < bounds.right and (
+        bounds.bottom <= (y.start + y.stop) / 2 < bounds.top
+    )
+
+
+def test_the_roi_of_the_sample_data_is_covered(sample_items):
+    """Each date of it is two files."""
+    images = STACDataset(sample_items, bands=["red"])
+    made = sampler(images, size=32, length=4000, block=None)
+    drawn = shapely.union_all([shapely.box(x.start, y.start, x.stop, y.stop) for x, y, _ in made])
+    assert drawn.intersection(made.roi).area > 0.95 * made.roi.area
+
+
+def test_a_table_without_ids_is_found_by_time_and_place(images, items):
+    pairs = pair_items(items).frame()
+    bare = pairs.drop(columns=["pre_ids", "post_ids", "collection"])
+    named, found = (list(sampler(images, pairs=table, length=200)) for table in (pairs, bare))
+    assert [draw[:2] for draw in found] == [draw[:2] for draw in named]
+
+
 def test_epochs_and_shares(images):
     every = list(sampler(images, length=50))
     halves = [sampler(images, length=50) for _ in range(2)]
@@ -138,7 +197,7 @@ def test_epochs_and_shares(images):
         half._share = (rank, 2)
         assert list(half) == every[rank::2]
     later = sampler(images, length=50)
-    later.load_state_dict({"seed": 0, "epoch": 0, "drawn": 30})
+    later.load_state_dict({"seed": 0, "epoch": 0, "length": 50, "drawn": 30})
     assert list(later) == every[30:]
     assert list(later) != every
 
@@ -168,6 +227,14 @@ def test_bad_blocks(images):
         sampler(Footprints(list(images.index.geometry)))
     with pytest.raises(InputError, match="per_block"):
         sampler(images, per_block=0)
+    for block in ("a", (64.5, 64), (0, 64), (-64, 64), (64, 64, 64)):
+        with pytest.raises(InputError, match="block: got"):
+            sampler(images, block=block)
+    assert sampler(images, block=np.int64(32)).block == (32, 32)
+    for given in ({"min_valid": 0.5}, {"tries": 5}, {"max_gapp": 3}):
+        for pairs in (None, pair_items(images.items)):
+            with pytest.raises(InputError, match=f"rule: got '{next(iter(given))}'"):
+                sampler(images, pairs=pairs, **given)
     with pytest.raises(InputError, match="size"):
         list(sampler(images, size=240, block=(256, 256)))
 

@@ -10,7 +10,7 @@ from torchgeo.samplers import GriddedPatchSampler, RandomPatchSampler
 
 from rscontrast.datasets import STACDataset, TemporalPairDataset
 from rscontrast.datasets.slices import PairDraw
-from rscontrast.errors import EmptySearchError, InputError
+from rscontrast.errors import EmptySearchError, InputError, whole
 from rscontrast.samplers import EpochSampler, RandomPlaceSampler, TemporalPairSampler
 from rscontrast.stac import pair_items
 from rscontrast.stac.pairing.arguments import PairRules
@@ -384,3 +384,49 @@ def test_the_dataset_reads_what_is_drawn_alone(sample_items):
         assert sample["image"].shape == (2, 1, 16, 32)
         assert sample["valid"].float().mean() > 0.5
         assert 86_400 <= sample["dates"][1] - sample["dates"][0] <= 60 * 86_400
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"generator": -1}, {"generator": "a"}, {"size": 32.0}, {"size": (1, 2, 3)}, {"size": 0},
+        {"size": (8, 2.5)}, {"toi": "2022"}, {"toi": pd.Interval(0, 1)}, {"roi": "x"},
+        {"pairs": "pairs.parquet"}, {"pairs": pd.DataFrame()}, {"length": 2.5}, {"by": "area"},
+    ],
+)  # fmt: skip
+def test_an_argument_that_is_none_is_named(data, given):
+    (name,) = given
+    with pytest.raises(InputError, match=f"^{name}: got "):
+        TemporalPairSampler(data, **given)
+
+
+def test_what_is_no_rule(data, items):
+    for pairs in (None, pair_items(items)):
+        with pytest.raises(InputError, match=r"rule: got 'max_gapp'.*mean 'max_gap'"):
+            TemporalPairSampler(data, pairs=pairs, max_gapp=3)
+
+
+def test_whole_numbers_of_any_kind(data):
+    one, two = (
+        list(TemporalPairSampler(data, size=size, length=np.int64(5), generator=np.int64(3)))
+        for size in (np.int64(32), [32, 32])
+    )
+    assert one == two
+
+
+@pytest.mark.parametrize("missing", ["collection", "pre_datetime", "post_ids", "crs"])
+def test_a_table_without_what_it_needs_is_refused(sample_items, missing):
+    images, pairs = STACDataset(sample_items, bands=["red"]), pair_items(sample_items).frame()
+    less = (
+        pairs.set_crs(None, allow_override=True)
+        if missing == "crs"
+        else pairs.drop(columns=missing)
+    )
+    with pytest.raises(InputError, match=f"(?i)^pairs: got 'no {missing}'"):
+        TemporalPairSampler(images, pairs=less)
+
+
+def test_least_of_whole_numbers():
+    for least, multiple, word in ((0, 1, "0"), (1, 1, "1"), (1, 32, "32"), (0, 32, "0")):
+        with pytest.raises(InputError, match=f", {word} or more"):
+            whole("n", -1, least=least, multiple=multiple)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TypedDict
 
+from rscontrast.errors import choose
 from rscontrast.stac.pairing.presets import Preset
 from rscontrast.stac.pairing.rule import Event
 
@@ -31,3 +32,13 @@ class PairRules(TypedDict, total=False):
     tolerance: str
     cloud: str
     seed: int
+
+
+def require_rules(rules: PairRules) -> None:
+    """Refuse what is no rule.
+
+    Raises:
+        InputError: names it, and the rule that is nearest.
+    """
+    for name in rules:
+        choose("rule", name, PairRules.__annotations__)
