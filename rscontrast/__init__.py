@@ -1,7 +1,8 @@
 """Temporal pairs from a STAC catalog, encoders from pairs, damage maps from encoders.
 
 The stages of the job, each usable alone: ``search``, ``pair_items``, ``cache``, ``pretrain``,
-``finetune``, ``evaluate``, ``map_pairs``. Each is imported when it is first used: a search needs no torch.
+``finetune``, ``evaluate``, ``map_pairs``. Each is imported when it is first used: a search needs
+no torch.
 """
 
 from importlib import import_module

@@ -69,7 +69,7 @@ class PairLoader(DataLoader[Any]):
             collate_fn: default: TorchGeo's ``stack_samples``, or nothing for single samples.
             pin_memory: put batches into page-locked memory, off the main thread; where torch
                 sees no device that copies from such memory, nothing is done and nothing said.
-            threads: that read at a time, only where ``num_workers`` is 0; default: 8, or 1 for
+            threads: that read at a time, only where ``num_workers`` is 0; default: 4, or 1 for
                 a dataset that does not say that it is thread-safe.
             prefetch: batches to read ahead, 1 or more (of each worker, if there are any); default:
                 2, or as many as keep the threads busy where batches are small.

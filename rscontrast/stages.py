@@ -94,7 +94,7 @@ def pretrain(
         cache: what :func:`rscontrast.caching.cache` wrote, in place of items, pairs and all that
             says what is drawn from them.
         num_workers: reading processes; 0 reads in this one, by threads.
-        threads: that read at a time without workers; default: 8.
+        threads: that read at a time without workers; default: 4.
         device: "auto", "cpu" or "gpu".
         precision: of Lightning: "32-true", "bf16-mixed", ...
         seed: of everything that is drawn.
@@ -204,7 +204,7 @@ def finetune(
         lr: peak learning rate.
         provider: where bands lie in the assets: a name, or pkg.mod:PROVIDER.
         num_workers: reading processes; 0 reads in this one, by threads.
-        threads: that read at a time without workers; default: 8.
+        threads: that read at a time without workers; default: 4.
         device: "auto", "cpu" or "gpu".
         precision: of Lightning: "32-true", "bf16-mixed", ...
         seed: of everything that is drawn.

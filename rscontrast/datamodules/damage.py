@@ -69,7 +69,7 @@ class DamageDataModule(ThreadedDataModule):
             tolerance: as the pairs were made with.
             progress: show bars.
             provider: where bands lie in the assets.
-            threads: that read at a time without workers; default: 8.
+            threads: that read at a time without workers; default: 4.
             prefetch: batches that are read ahead.
             pin_memory: page-locked batches, where there is a device to copy them to.
 

@@ -92,7 +92,7 @@ class PairDataModule(ThreadedDataModule):
             split_block: side of a block of places that stay together, degrees: small enough that
                 there are several blocks for each split.
             statistics_patches: over which mean, deviation and percentiles are estimated.
-            threads: that read at a time without workers; default: 8.
+            threads: that read at a time without workers; default: 4.
             prefetch: batches that are read ahead.
             pin_memory: page-locked batches, where there is a device to copy them to.
             cache: path of what ``rscontrast cache`` wrote, in place of ``items``, ``pairs`` and

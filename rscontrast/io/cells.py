@@ -103,16 +103,20 @@ def request(
     side = cell_shape(opened, len(bands)) if step == 1 else None
     if side is None:
         shape = (math.ceil(window.height / step), math.ceil(window.width / step))
-        future = submit(_read, opened, bands, window, shape, method)
+        future = submit(opened.where, _read, opened, bands, window, shape, method)
         return Request(window, shape, [(window, future)])
     parts, deflated = [], opened.raster.deflated
     for where in _cells(opened.raster.shape, side, window):
         if deflated is not None and side == opened.raster.block:
             rows = _common(where, replace(where, top=window.top, height=window.height))
-            parts.append((rows, submit(_inflate, opened, deflated, bands, where, rows)))
+            parts.append(
+                (rows, submit(opened.where, _inflate, opened, deflated, bands, where, rows))
+            )
         else:
             make = partial(_read, opened, bands, where, (where.height, where.width), method)
-            parts.append((where, _cells_kept().get((opened.key, *bands, where), make)))
+            parts.append(
+                (where, _cells_kept().get((opened.key, *bands, where), make, opened.where))
+            )
     return Request(window, (window.height, window.width), parts)
 
 

@@ -99,6 +99,11 @@ class Handle:
     """What it says of itself."""
 
     @property
+    def where(self) -> str:
+        """Which threads read it."""
+        return "server" if self.remote else "disk"
+
+    @property
     def remote(self) -> bool:
         """Whether a server is asked for each part of it."""
         return _remote(self.href)
@@ -163,7 +168,8 @@ def handle(href: str, signer: Signer | None = None, level: int | None = None) ->
 def opening(href: str, signer: Signer | None = None, level: int | None = None) -> "Future[Handle]":
     """Have a file opened on one of the reading threads; see :func:`handle`."""
     key = (href, signer, level, _changed(href))
-    return _shelf().get(key, lambda: _open_patiently(key))
+    where = "server" if _remote(href) else "disk"
+    return _shelf().get(key, lambda: _open_patiently(key), where)
 
 
 def _shelf() -> Shelf[_Key, Handle]:

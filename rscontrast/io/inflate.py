@@ -10,8 +10,6 @@ The price: the checksum of a block stands at its end, and is compared only when 
 asked for. Damage that leaves a stream which can be inflated is not noticed before.
 """
 
-import math
-import mmap
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -89,9 +87,7 @@ class Block:
         self._path, self._offset, self._size = path, offset, size
         self._lock = threading.Lock()
         # Memory that was not written to is not taken.
-        count = math.prod(file.shape)
-        memory = mmap.mmap(-1, count * file.dtype.itemsize)
-        self._values = np.frombuffer(memory, file.dtype, count).reshape(file.shape)
+        self._values = np.empty(file.shape, file.dtype)
         self._flat = self._values.reshape(-1).view(np.uint8)
         self._known = self._taken = 0
         self._error: Exception | None = None

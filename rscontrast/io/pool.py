@@ -15,8 +15,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-THREADS = 16
-"""Threads that read: more than cores, since those that wait for a server cost nothing."""
+THREADS = {"disk": min(4, max(2, os.cpu_count() or 1)), "server": 16}
+"""Threads that read. Decoding keeps a core busy, and more threads than cores wait for Python's
+lock; those that wait for a server cost nothing."""
 
 
 LINGER = 5.0
@@ -38,8 +39,8 @@ class Shelf[Key: Hashable, Value]:
         """Values kept, or being made."""
         return len(self._kept)
 
-    def get(self, key: Key, make: Callable[[], Value]) -> "Future[Value]":
-        """Return what is there, or have it made on one of the threads.
+    def get(self, key: Key, make: Callable[[], Value], where: str = "disk") -> "Future[Value]":
+        """Return what is there, or have it made on one of the threads for disk or server.
 
         What cannot be made is not kept: the next who asks tries again.
         """
@@ -52,7 +53,7 @@ class Shelf[Key: Hashable, Value]:
             made = self._kept[key] = Future()
         made.add_done_callback(lambda future: self._made(key, future))
         try:
-            submit(_fulfil, made, make)
+            submit(where, _fulfil, made, make)
         except RuntimeError as error:  # the program is ending
             made.set_exception(error)
         return made
@@ -109,7 +110,7 @@ class _Process:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.threads: ThreadPoolExecutor | None = None
+        self.threads: dict[str, ThreadPoolExecutor] = {}
         self.ids: list[int] = []
         """What the system calls the threads."""
         self.shelves: dict[str, Shelf[Any, Any]] = {}
@@ -119,15 +120,17 @@ _process = _Process()
 _inherited: list[object] = []
 
 
-def submit[Value](make: Callable[..., Value], *arguments: Any) -> "Future[Value]":
-    """Have something done on one of the reading threads of this process."""
+def submit[Value](where: str, make: Callable[..., Value], *arguments: Any) -> "Future[Value]":
+    """Have something done on one of the threads of this process for "disk" or "server"."""
     here = _process
     with here.lock:
-        if here.threads is None:
-            here.threads = ThreadPoolExecutor(
-                THREADS, "rscontrast-read", lambda: here.ids.append(threading.get_native_id())
+        if where not in here.threads:
+            here.threads[where] = ThreadPoolExecutor(
+                THREADS[where],
+                f"rscontrast-{where}",
+                lambda: here.ids.append(threading.get_native_id()),
             )
-        return here.threads.submit(make, *arguments)
+        return here.threads[where].submit(make, *arguments)
 
 
 def shelf[Key: Hashable, Value](
@@ -145,9 +148,10 @@ def _pause() -> None:
     """Before a fork: let the reads under way end, or the child would inherit GDAL's locks."""
     here = _process
     here.lock.acquire()
-    if here.threads is not None:
-        here.threads.shutdown()
-        here.threads = None
+    if here.threads:
+        for threads in here.threads.values():
+            threads.shutdown()
+        here.threads.clear()
         # Python counts a thread as ended while GDAL still takes down what it kept for it.
         tasks = [Path(f"/proc/self/task/{number}") for number in here.ids]
         until = time.monotonic() + LINGER

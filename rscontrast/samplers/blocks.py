@@ -44,7 +44,7 @@ class BlockAlignedPairSampler(EpochShares[PairSlice]):
         decoded    1.0 0.8 2.6 4.7
         ========== === === === ===
 
-    With 13 bands the defaults are beyond it (416 MB): take ``blocks=3``. There are no spares for
+    With 13 bands the defaults are beyond it (416 MB): take ``blocks=2``. There are no spares for
     patches with few valid pixels (``min_valid``).
 
     What it costs in randomness:

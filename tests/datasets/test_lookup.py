@@ -66,7 +66,7 @@ turn = np.linspace(0, 2 * np.pi, 3000, endpoint=False)
 ring = np.stack([5 + 6 * np.cos(turn), 5 + 6 * np.sin(turn)], axis=1)
 patch = shapely.Polygon([(9.5, 4), (12.2, 4.1), (12.1, 6), (9.4, 5.9)])  # over their edges
 with ThreadPoolExecutor(16) as pool:
-    for _ in range(8):
+    for _ in range(20):
         shapes = [shapely.Polygon(ring + (n * 1e-3, 0)) for n in range(40)]
         lookup = Lookup(gpd.GeoDataFrame(index=spans, geometry=shapes, crs=32632))
         start = threading.Barrier(16)
