@@ -208,7 +208,7 @@ def damage(**arguments):
 def test_label_share_keeps_the_share_of_the_patches_by_the_seed():
     def patches(share, seed):
         sampler = damage(label_share=share, seed=seed).train_sampler
-        return [str(patch) for patch in sampler.patches.slices]
+        return [str(patch) for patch in sampler.sampler.patches.slices]
 
     whole, some = patches(1.0, 0), patches(0.3, 0)
     assert len(some) == round(0.3 * len(whole))
