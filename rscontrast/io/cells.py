@@ -1,8 +1,9 @@
 """Windows of files, put together from cells: what is decoded once serves the windows to come.
 
-A block of a file is decoded whole for any of its pixels, which is most of what reading costs. A
+GDAL decodes a block of a file whole for any of its pixels, which is most of what reading costs. A
 cell is a block, or several small ones; it is decoded by one of the reading threads, once for all
-who ask for it, and kept for a while.
+who ask for it, and kept for a while. Blocks that are read without GDAL are decoded row after row,
+see :mod:`rscontrast.io.inflate`.
 """
 
 import math
@@ -67,6 +68,8 @@ class Request:
 
         Raises:
             RasterioError: GDAL cannot read one.
+            OSError, ValueError: a block that is read without GDAL is gone or damaged.
+            IndexError: the file has no such band.
             AssetError: access is refused.
         """
         cells = [(where, future.result()) for where, future in self.parts]
