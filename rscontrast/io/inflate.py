@@ -114,7 +114,7 @@ class Block:
                 raise self._error
             try:
                 self._inflate(stop * (self._flat.size // len(self._values)))
-            except (OSError, ValueError) as error:
+            except ValueError as error:
                 self._error = error  # the inflater cannot go on
                 raise
             self._add_up(start, stop)

@@ -157,6 +157,17 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, damage):
         read_mosaic([bands(path, 1)], part(300, 300, 200, 200))
 
 
+def test_a_file_that_comes_back_is_read_on(tmp_path):
+    path = write_raster(tmp_path / "a.tif", numbers()[None], BOX, predictor=2, **BLOCKS)
+    block = handle(str(path)).raster.deflated.block(str(path), 0, 0, 0)
+    block.rows(0, 10)
+    path.rename(tmp_path / "away.tif")
+    with pytest.raises(FileNotFoundError):
+        block.rows(20, 30)
+    (tmp_path / "away.tif").rename(path)
+    assert np.array_equal(block.rows(0, 256)[..., 0], numbers()[:256, :256])
+
+
 def test_a_band_that_is_not_there(tmp_path):
     path = write_raster(tmp_path / "a.tif", numbers()[None], BOX, predictor=2, **BLOCKS)
     with pytest.raises(AssetError, match="band"):
