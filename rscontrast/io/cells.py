@@ -9,7 +9,7 @@ see :mod:`rscontrast.io.inflate`.
 import math
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -111,9 +111,11 @@ def request(
     parts, deflated = [], opened.raster.deflated
     for where in _cells(opened.raster.shape, side, window):
         if deflated is not None and side == opened.raster.block:
-            rows = _common(where, replace(where, top=window.top, height=window.height))
+            # From its left edge on, where its sums begin.
+            width = window.left + window.width - where.left
+            part = _common(where, Window(window.top, where.left, window.height, width))
             parts.append(
-                (rows, submit(opened.where, _inflate, opened, deflated, bands, where, rows))
+                (part, submit(opened.where, _inflate, opened, deflated, bands, where, part))
             )
         else:
             make = partial(_read, opened, bands, where, (where.height, where.width), method)
@@ -159,17 +161,17 @@ def _read(
 
 
 def _inflate(
-    opened: Handle, file: Deflated, bands: list[int], where: Window, rows: Window
+    opened: Handle, file: Deflated, bands: list[int], where: Window, part: Window
 ) -> Pixels:
-    """Some rows of a block, of a file that is read without GDAL."""
+    """Upper left part of some rows of a block, of a file that is read without GDAL."""
     row, col = where.top // file.shape[0], where.left // file.shape[1]
-    start = rows.top - where.top
+    start = part.top - where.top
     found = []
     for band in bands:
         plane, sample = (0, band - 1) if file.shape[2] > 1 else (band - 1, 0)
         make = partial(file.block, opened.href, plane, row, col)
         block: Block = _cells_kept().have((opened.key, plane, row, col), make)
-        found.append(block.rows(start, start + rows.height)[:, : rows.width, sample])
+        found.append(block.rows(start, start + part.height, part.width)[..., sample])
     return Pixels(np.stack(found) if len(found) > 1 else found[0][None], None)
 
 

@@ -23,6 +23,12 @@ from rasterio.io import DatasetReader
 CHUNK = 2**17
 """Bytes of a block that are read from the file at a time."""
 
+STEP = 16
+"""Of which the width of a block is a multiple, pixels, as TIFF wants it."""
+
+LOCKED = 500
+"""Rows up to which NumPy sums with Python's lock held."""
+
 
 @dataclass(frozen=True, eq=False)
 class Deflated:
@@ -62,6 +68,8 @@ def find_blocks(data: DatasetReader) -> Deflated | None:
     together = tags.get("INTERLEAVE") == "PIXEL"
     planes = 1 if together else data.count
     height, width = data.block_shapes[0]
+    if width % STEP:
+        return None
     across = range(-(-data.width // width))
     down = range(-(-data.height // height))
 
@@ -92,7 +100,8 @@ class Block:
         self._known = self._taken = 0
         self._error: Exception | None = None
         self._inflater = isal_zlib.decompressobj()
-        self._differs = np.full(file.shape[0], file.differences and size > 0)
+        differs = file.differences and size > 0
+        self._summed = np.full(file.shape[0], 0 if differs else file.shape[1])
         if size == 0:
             self._values[:] = file.fill
             self._known = self._flat.size
@@ -102,8 +111,8 @@ class Block:
         """Memory that it may take."""
         return self._values.nbytes
 
-    def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Numbers of some rows, [rows, W, interleaved bands]; not to be written to.
+    def rows(self, start: int, stop: int, width: int) -> NDArray[Any]:
+        """Numbers of some rows up to a width, [rows, width, bands]; not to be written to.
 
         Raises:
             OSError: the file is gone.
@@ -117,8 +126,8 @@ class Block:
             except ValueError as error:
                 self._error = error  # the inflater cannot go on
                 raise
-            self._add_up(start, stop)
-        rows = self._values[start:stop]
+            self._add_up(slice(start, stop), width)
+        rows = self._values[start:stop, :width]
         rows.flags.writeable = False
         return rows
 
@@ -144,13 +153,30 @@ class Block:
                 self._flat[self._known : self._known + len(made)] = np.frombuffer(made, np.uint8)
                 self._known += len(made)
 
-    def _add_up(self, start: int, stop: int) -> None:
-        """Make numbers of differences, in the rows where that is still to be done."""
-        todo = self._differs[start:stop]
-        if todo.all():
-            part = self._values[start:stop]
-            np.cumsum(part, axis=1, dtype=part.dtype, out=part)
-        elif todo.any():
-            rows = start + np.flatnonzero(todo)
-            self._values[rows] = np.cumsum(self._values[rows], axis=1, dtype=self._values.dtype)
-        self._differs[start:stop] = False
+    def _add_up(self, rows: slice, width: int) -> None:
+        """Make numbers of differences, as far to the right as that is still to be done."""
+        width = -(-width // STEP) * STEP
+        summed = self._summed[rows]
+        for first in np.unique(summed[summed < width]):
+            some: slice | NDArray[np.intp] = rows
+            if not (summed == first).all():
+                some = rows.start + np.flatnonzero(summed == first)
+            sums = _sums(self._values[some, first:width])
+            if first:
+                sums += self._values[some, first - 1 : first]
+            self._values[some, first:width] = sums
+        self._summed[rows] = np.maximum(summed, width)
+
+
+def _sums(differences: NDArray[Any]) -> NDArray[Any]:
+    """Sums along rows, [rows, W, bands], of which W is a multiple of ``STEP``.
+
+    NumPy lets go of Python's lock only for more than 500 rows: so they are cut where they are few.
+    """
+    rows, width, bands = differences.shape
+    parts = next((n for n in (1, 2, 4, 8) if n * rows * bands > LOCKED), STEP)
+    cut = differences.reshape(rows, parts, width // parts, bands)
+    sums = np.cumsum(cut, axis=2, dtype=cut.dtype)
+    if parts > 1:
+        sums[:, 1:] += np.cumsum(sums[:, :-1, -1:], axis=1, dtype=cut.dtype)
+    return sums.reshape(differences.shape)

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-THREADS = {"disk": min(4, max(2, os.cpu_count() or 1)), "server": 16}
+THREADS = {"disk": min(4, (os.cpu_count() or 1) + 1), "server": 16}
 """Threads that read. Decoding keeps a core busy, and more threads than cores wait for Python's
 lock; those that wait for a server cost nothing."""
 
