@@ -23,6 +23,7 @@ from rscontrast.datasets.slices import PairDraw
 from rscontrast.datasets.slices import PairSlice as PairSlice
 from rscontrast.datasets.stac import STACDataset, Transform
 from rscontrast.errors import InputError, choose, positive
+from rscontrast.io.pool import submit
 
 ALWAYS = pd.Timestamp("2200-01-01")
 """What TorchGeo says of files without a date ends beyond this."""
@@ -168,6 +169,17 @@ class TemporalPairDataset(KnownBounds):
             dates = self._read(place)
         sample = self._join(place, dates) | told
         return sample if self.transforms is None else self.transforms(sample)
+
+    def __getitems__(self, indexes: Sequence[PairDraw | PairSlice | GeoSlice]) -> list[Sample]:
+        """Read several pairs at once, as torch's workers ask for a batch.
+
+        Raises:
+            IndexError, InputError: as ``dataset[index]``, of the first that cannot be read.
+        """
+        if not self.thread_safe:
+            return [self[index] for index in indexes]
+        reading = [submit("sample", self.__getitem__, index) for index in indexes]
+        return [sample.result() for sample in reading]
 
     def _tries(self, draw: PairDraw) -> Iterator[tuple[float, PairSlice, Sequence[Sample]]]:
         """Read the pairs of a draw until one is good: with the share that is valid on both."""

@@ -169,9 +169,16 @@ def _inflate(
     found = []
     for band in bands:
         plane, sample = (0, band - 1) if file.shape[2] > 1 else (band - 1, 0)
-        make = partial(file.block, opened.href, plane, row, col)
+        make = partial(file.block, opened.fetch, plane, row, col)
         block: Block = _cells_kept().have((opened.key, plane, row, col), make)
-        found.append(block.rows(start, start + part.height, part.width)[..., sample])
+        try:
+            found.append(block.rows(start, start + part.height, part.width)[..., sample])
+        except (OSError, ValueError):
+            if not opened.remote:
+                raise
+            # GDAL's way knows patience, new signatures, and what to say of what is wrong.
+            size = (where.height, where.width)
+            return _cut(_read(opened, bands, where, size, Resampling.nearest), where, part)
     return Pixels(np.stack(found) if len(found) > 1 else found[0][None], None)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from rasterio.io import DatasetReader
 from rscontrast.errors import AssetError
 from rscontrast.io.inflate import Deflated, find_blocks
 from rscontrast.io.pool import Shelf, shelf
+from rscontrast.io.ranges import SILENCE, fetch, plain
 from rscontrast.stac.signing import Signed, Signer
 
 LIMIT = 10_000
@@ -34,9 +35,6 @@ LIMIT = 10_000
 
 FAST = "LIBERTIFF"
 """The driver that reads what it can."""
-
-SILENCE = 20
-"""Seconds without a byte from a server after which a request has failed."""
 
 PASSING = r"(?i)HTTP response code: (429|5\d\d|0\b|206)|curl|time.?out|too slow|reset|connect"
 """What GDAL says of troubles that may pass."""
@@ -70,7 +68,7 @@ class Raster:
     overviews: tuple[int, ...]
     """Factors of the thinned copies in the file."""
     deflated: Deflated | None = None
-    """Where its blocks lie, of a local file that is read without GDAL."""
+    """Where its blocks lie, of a file that is read without GDAL."""
 
     @cached_property
     def grid(self) -> object:
@@ -129,6 +127,14 @@ class Handle:
         """
         seen: NDArray[np.bool_] = self._patiently(lambda d: d.read_masks(1, **options)) != 0
         return seen
+
+    def fetch(self, start: int, stop: int) -> bytes:
+        """Bytes of the file from one on to before another, or to its end.
+
+        Raises:
+            OSError: they are not to be had now.
+        """
+        return _fetch(_sign(self.key).href, start, stop)
 
     def _patiently(self, read: Callable[[DatasetReader], NDArray[Any]]) -> NDArray[Any]:
         for pause in PAUSES if self.remote else ():
@@ -204,7 +210,7 @@ def _open(key: _Key, refused: Signed | None = None) -> Handle:
     signed = _sign(key, refused)
     try:
         with _access(signed), rasterio.Env(**_opening(signed), **_anew(signed, refused)):
-            return Handle(href, signer, level, key, _look(signed.href, level))
+            return Handle(href, signer, level, key, _look(signed, level))
     except RasterioIOError as error:
         if signer is None or not _refused(error):
             raise
@@ -218,8 +224,9 @@ def _sign(key: _Key, refused: Signed | None = None) -> Signed:
     return Signed(href) if signer is None else signer.sign(href, refused=refused)
 
 
-def _look(href: str, level: int | None) -> Raster:
+def _look(signed: Signed, level: int | None) -> Raster:
     """Open a file for what it says of itself, and choose who will read it."""
+    href = signed.href
     with ExitStack() as both:
         try:
             # First: it reads the whole header as it opens, where the other holds Python's lock as
@@ -236,8 +243,17 @@ def _look(href: str, level: int | None) -> Raster:
         alone = not local or len(data.files) <= 1
         if fast is None or raster.masked or not alone or not (local or raster.tiled):
             return raster
-        blocks = find_blocks(fast) if local and raster.tiled else None
+        ours = raster.tiled and (local or (plain(href) and not signed.options))
+        blocks = find_blocks(data, partial(_fetch, href)) if ours else None
         return replace(raster, driver=FAST, deflated=blocks)
+
+
+def _fetch(href: str, start: int, stop: int) -> bytes:
+    if _remote(href):
+        return fetch(href, start, stop)
+    with open(href, "rb", buffering=0) as file:  # noqa: PTH123  # a name of GDAL's
+        file.seek(start)
+        return file.read(stop - start)
 
 
 def _dataset(href: str, level: int | None, driver: str | None) -> DatasetReader:

@@ -1,15 +1,16 @@
-"""Blocks of local GeoTIFFs, inflated only as far down as their rows are asked for.
+"""Blocks of GeoTIFFs, read and inflated only as far down as their rows are asked for.
 
 GDAL decodes a block whole. A window that lies somewhere in blocks of four times its side needs six
 tenths of the rows of those that it touches, so that reading no further beats even the decoder's
-own limit; who needs more rows later goes on where the last one stopped. This is done for what most
-catalogs hold: deflate, with or without horizontal differences; GDAL reads the rest, as it reads
-what comes from a server, where it is the requests that take the time.
+own limit; and from a server no more bytes are asked for than are likely to hold them. Who needs more
+rows later goes on where the last one stopped. This is done for what most catalogs hold: deflate,
+with or without horizontal differences. GDAL reads the rest.
 
 The price: the checksum of a block stands at its end, and is compared only when the last row is
 asked for. Damage that leaves a stream which can be inflated is not noticed before.
 """
 
+import math
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,13 @@ from isal.isal_zlib import IsalError
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
-CHUNK = 2**17
-"""Bytes of a block that are read from the file at a time."""
+from rscontrast.io.tiff import Fetch, find_tiles
+
+LEAST = 2**15
+"""Bytes of a block that are read at a time at least; one more request costs a server as much."""
+
+MORE = 1.1
+"""Times the bytes that rows should take by those above them, that are read for them."""
 
 STEP = 16
 """Of which the width of a block is a multiple, pixels, as TIFF wants it."""
@@ -47,14 +53,14 @@ class Deflated:
     fill: float
     """What a block that was left out holds."""
 
-    def block(self, path: str, plane: int, row: int, col: int) -> "Block":
-        """Take one of the blocks."""
+    def block(self, fetch: Fetch, plane: int, row: int, col: int) -> "Block":
+        """Take one of the blocks, whose bytes are had so."""
         where = (plane, row, col)
-        return Block(self, path, int(self.offsets[where]), int(self.sizes[where]))
+        return Block(self, fetch, int(self.offsets[where]), int(self.sizes[where]))
 
 
-def find_blocks(data: DatasetReader) -> Deflated | None:
-    """Find the blocks of an open local file; None: GDAL is to read it."""
+def find_blocks(data: DatasetReader, fetch: Fetch) -> Deflated | None:
+    """Find the blocks of an open file; None: GDAL is to read it."""
     tags = data.tags(ns="IMAGE_STRUCTURE")
     dtype = np.dtype(data.dtypes[0])
     plain = tags.get("COMPRESSION") == "DEFLATE" and "NBITS" not in tags
@@ -62,37 +68,28 @@ def find_blocks(data: DatasetReader) -> Deflated | None:
     known = plain and (dtype.kind in "iu" or (dtype.kind == "f" and "PREDICTOR" not in tags))
     if not known or len(set(data.dtypes)) > 1 or tags.get("PREDICTOR", "1") not in "12":
         return None
-    with open(data.name, "rb") as file:  # noqa: PTH123  # its name is what GDAL opened
-        if file.read(2) != b"II":
-            return None
-    together = tags.get("INTERLEAVE") == "PIXEL"
-    planes = 1 if together else data.count
     height, width = data.block_shapes[0]
-    if width % STEP:
+    together = tags.get("INTERLEAVE") == "PIXEL"
+    grid = (1 if together else data.count, -(-data.height // height), -(-data.width // width))
+    directory = data.get_tag_item("IFD_OFFSET", "TIFF", bidx=1)
+    try:
+        tiles = find_tiles(fetch, int(directory)) if directory else None
+    except OSError:  # a server gives GDAL what it does not give us
         return None
-    across = range(-(-data.width // width))
-    down = range(-(-data.height // height))
-
-    def tag(name: str) -> NDArray[np.int64]:
-        found = [
-            data.get_tag_item(f"BLOCK_{name}_{col}_{row}", "TIFF", bidx=plane + 1) or 0
-            for plane in range(planes)
-            for row in down
-            for col in across
-        ]
-        return np.array(found, dtype=np.int64).reshape(planes, len(down), len(across))
-
+    if width % STEP or tiles is None or len(tiles.offsets) != math.prod(grid):
+        return None
     shape = (height, width, data.count if together else 1)
     fill = data.nodatavals[0] or 0.0
-    return Deflated(tag("OFFSET"), tag("SIZE"), shape, dtype, differences, fill)
+    offsets, sizes = (side.reshape(grid) for side in tiles)
+    return Deflated(offsets, sizes, shape, dtype, differences, fill)
 
 
 class Block:
     """A block whose first rows are known."""
 
-    def __init__(self, file: Deflated, path: str, offset: int, size: int) -> None:
+    def __init__(self, file: Deflated, fetch: Fetch, offset: int, size: int) -> None:
         """Take where it is; nothing is read yet."""
-        self._path, self._offset, self._size = path, offset, size
+        self._fetch, self._offset, self._size = fetch, offset, size
         self._lock = threading.Lock()
         # Memory that was not written to is not taken.
         self._values = np.empty(file.shape, file.dtype)
@@ -115,7 +112,7 @@ class Block:
         """Numbers of some rows up to a width, [rows, width, bands]; not to be written to.
 
         Raises:
-            OSError: the file is gone.
+            OSError: its bytes are not to be had.
             ValueError: the block is damaged.
         """
         with self._lock:
@@ -132,40 +129,44 @@ class Block:
         return rows
 
     def _inflate(self, until: int) -> None:
-        if self._known >= until or not self._size:
-            return
-        with open(self._path, "rb", buffering=0) as file:  # noqa: PTH123  # a name of GDAL's
-            file.seek(self._offset + self._taken)
-            # At the end there is a checksum to be read too.
-            while self._known < until or (until == self._flat.size and not self._inflater.eof):
-                data = self._inflater.unconsumed_tail
-                if not data:
-                    data = file.read(min(CHUNK, self._size - self._taken))
-                    self._taken += len(data)
-                try:
-                    made = self._inflater.decompress(data, max(1, until - self._known))
-                except IsalError as error:  # type: ignore[misc]  # its stub has no class
-                    raise ValueError(
-                        f"a block at byte {self._offset} is damaged: {error}"
-                    ) from error
-                if not (made or data) or self._known + len(made) > self._flat.size:
-                    raise ValueError(f"the block at byte {self._offset} is of another length")
-                self._flat[self._known : self._known + len(made)] = np.frombuffer(made, np.uint8)
-                self._known += len(made)
+        whole = until == self._flat.size
+        # At the end there is a checksum to be read too.
+        while self._known < until or (whole and self._size and not self._inflater.eof):
+            data = self._inflater.unconsumed_tail or self._read(until)
+            try:
+                made = self._inflater.decompress(data, max(1, until - self._known))
+            except IsalError as error:  # type: ignore[misc]  # its stub has no class
+                raise ValueError(f"a block at byte {self._offset} is damaged: {error}") from error
+            if not (made or data) or self._known + len(made) > self._flat.size:
+                raise ValueError(f"the block at byte {self._offset} is of another length")
+            self._flat[self._known : self._known + len(made)] = np.frombuffer(made, np.uint8)
+            self._known += len(made)
+
+    def _read(self, until: int) -> bytes:
+        """Bytes that should be enough to go on until there."""
+        left = self._size - self._taken
+        if not left:
+            return b""
+        each = self._taken / self._known if self._known else self._size / self._flat.size
+        count = max(LEAST, round(MORE * each * (until - self._known)))
+        # A small rest is not worth another request.
+        count = left if count + LEAST > left else count
+        data = self._fetch(self._offset + self._taken, self._offset + self._taken + count)
+        self._taken += len(data)
+        return data
 
     def _add_up(self, rows: slice, width: int) -> None:
         """Make numbers of differences, as far to the right as that is still to be done."""
         width = -(-width // STEP) * STEP
         summed = self._summed[rows]
-        for first in np.unique(summed[summed < width]):
-            some: slice | NDArray[np.intp] = rows
-            if not (summed == first).all():
-                some = rows.start + np.flatnonzero(summed == first)
+        while (first := int(summed.min())) < width:
+            these = summed == first
+            some = rows if these.all() else rows.start + np.flatnonzero(these)
             sums = _sums(self._values[some, first:width])
             if first:
                 sums += self._values[some, first - 1 : first]
             self._values[some, first:width] = sums
-        self._summed[rows] = np.maximum(summed, width)
+            summed[these] = width
 
 
 def _sums(differences: NDArray[Any]) -> NDArray[Any]:

@@ -15,10 +15,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-THREADS = {"disk": min(4, (os.cpu_count() or 1) + 1), "server": 16}
-"""Threads that read. Decoding keeps a core busy, and more threads than cores wait for Python's
-lock; those that wait for a server cost nothing."""
-
+THREADS = {"disk": min(4, (os.cpu_count() or 1) + 1), "server": 24, "sample": 4}
+"""Threads that read. Decoding keeps a core busy, and many more threads than cores wait for Python's
+lock; those that wait for a server cost nothing. Samples of a batch wait for either."""
 
 LINGER = 5.0
 """Seconds that a fork waits for threads to end."""
@@ -60,17 +59,19 @@ class Shelf[Key: Hashable, Value]:
 
     def have(self, key: Key, make: Callable[[], Value]) -> Value:
         """Return what is there, or make it on the spot, which should be quick."""
-        with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-                return found.result()
-            value = make()
-            made: Future[Value] = Future()
-            made.set_result(value)
-            self._kept[key] = made
-        self._made(key, made)
-        return value
+        made: Future[Value] | None = None
+        while True:
+            with self._lock:
+                found = self._kept.setdefault(key, made) if made else self._kept.get(key)
+                if found is not None:
+                    self._kept.move_to_end(key)
+                    break
+            # Not under the lock, for which all others would wait; of two that are made one is kept.
+            made = Future()
+            made.set_result(make())
+        if found is made:
+            self._made(key, made)
+        return found.result()
 
     def clear(self) -> None:
         """Forget all."""

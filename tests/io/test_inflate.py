@@ -112,23 +112,23 @@ def test_floats(tmp_path, predictor):
 def test_no_row_is_inflated_before_it_is_asked_for(tmp_path):
     path = write_raster(tmp_path / "a.tif", numbers()[None], BOX, predictor=2, **BLOCKS)
     file = handle(str(path)).raster.deflated
-    block = file.block(str(path), 0, 0, 0)
+    block = file.block(handle(str(path)).fetch, 0, 0, 0)
     for stop in (10, 100, 40, 256):
         before = block._known
         assert np.array_equal(
-            block.rows(stop - 10, stop)[..., 0], numbers()[stop - 10 : stop, :256]
+            block.rows(stop - 10, stop, 256)[..., 0], numbers()[stop - 10 : stop, :256]
         )
         assert block._known == max(before, stop * 256 * 2)
 
 
 def test_many_threads_share_a_block(tmp_path):
     path = write_raster(tmp_path / "a.tif", numbers()[None], BOX, predictor=2, **BLOCKS)
-    block = handle(str(path)).raster.deflated.block(str(path), 0, 1, 1)
+    block = handle(str(path)).raster.deflated.block(handle(str(path)).fetch, 0, 1, 1)
     wrong = []
 
     def read(seed):
         for start in np.random.default_rng(seed).integers(0, 250, 50):
-            rows = block.rows(int(start), int(start) + 6)[..., 0]
+            rows = block.rows(int(start), int(start) + 6, 256)[..., 0]
             if not np.array_equal(rows, numbers()[256 + start : 262 + start, 256:512]):
                 wrong.append(start)
 
@@ -159,13 +159,13 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, damage):
 
 def test_a_file_that_comes_back_is_read_on(tmp_path):
     path = write_raster(tmp_path / "a.tif", numbers()[None], BOX, predictor=2, **BLOCKS)
-    block = handle(str(path)).raster.deflated.block(str(path), 0, 0, 0)
-    block.rows(0, 10)
+    block = handle(str(path)).raster.deflated.block(handle(str(path)).fetch, 0, 0, 0)
+    block.rows(0, 10, 256)
     path.rename(tmp_path / "away.tif")
     with pytest.raises(FileNotFoundError):
-        block.rows(20, 30)
+        block.rows(20, 30, 256)
     (tmp_path / "away.tif").rename(path)
-    assert np.array_equal(block.rows(0, 256)[..., 0], numbers()[:256, :256])
+    assert np.array_equal(block.rows(0, 256, 256)[..., 0], numbers()[:256, :256])
 
 
 def test_a_band_that_is_not_there(tmp_path):
