@@ -168,7 +168,7 @@ def local(run: Run) -> None:
 def far(run: Run) -> None:
     """The same files from a server that answers each request late."""
     o = run.options
-    pairs = rounds(run.world, o, dates=o.far_dates, share=0.5)
+    pairs = rounds(run.world, o, dates=o.far_dates)
     with server(run) as url:
         world = replace(run.world, root=url)
         readers: Readers = {}
