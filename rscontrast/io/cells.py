@@ -47,8 +47,8 @@ class Pixels:
     """Where the file's own mask lets them be seen, [h, w]; None: it has none."""
 
     @property
-    def bytes(self) -> int:
-        """Memory that it takes."""
+    def size(self) -> int:
+        """Bytes of memory that it takes."""
         return self.values.nbytes + (0 if self.seen is None else self.seen.nbytes)
 
 
@@ -183,7 +183,7 @@ def _inflate(
 
 
 def _cells_kept() -> Shelf[Any, Any]:
-    return shelf("cells", lambda: Shelf(BYTES, lambda cell: cell.bytes))
+    return shelf("cells", lambda: Shelf(BYTES, lambda cell: cell.size))
 
 
 def _common(a: Window, b: Window) -> Window:

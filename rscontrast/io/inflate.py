@@ -2,9 +2,9 @@
 
 GDAL decodes a block whole. A window that lies somewhere in blocks of four times its side needs six
 tenths of the rows of those that it touches, so that reading no further beats even the decoder's
-own limit; and from a server no more bytes are asked for than are likely to hold them. Who needs more
-rows later goes on where the last one stopped. This is done for what most catalogs hold: deflate,
-with or without horizontal differences. GDAL reads the rest.
+own limit; and from a server no more bytes are asked for than are likely to hold them. Who needs
+more rows later goes on where the last one stopped. This is done for what most catalogs hold:
+deflate, with or without horizontal differences. GDAL reads the rest.
 
 The price: the checksum of a block stands at its end, and is compared only when the last row is
 asked for. Damage that leaves a stream which can be inflated is not noticed before.
@@ -74,7 +74,7 @@ def find_blocks(data: DatasetReader, fetch: Fetch) -> Deflated | None:
     directory = data.get_tag_item("IFD_OFFSET", "TIFF", bidx=1)
     try:
         tiles = find_tiles(fetch, int(directory)) if directory else None
-    except OSError:  # a server gives GDAL what it does not give us
+    except (OSError, ValueError):  # a server, or a file, that GDAL knows better
         return None
     if width % STEP or tiles is None or len(tiles.offsets) != math.prod(grid):
         return None
@@ -104,8 +104,8 @@ class Block:
             self._known = self._flat.size
 
     @property
-    def bytes(self) -> int:
-        """Memory that it may take."""
+    def size(self) -> int:
+        """Bytes of memory that it may take."""
         return self._values.nbytes
 
     def rows(self, start: int, stop: int, width: int) -> NDArray[Any]:

@@ -6,7 +6,7 @@ more than a URL (credentials, proxies, options of GDAL's for HTTP) is left to GD
 """
 
 import os
-from typing import Any
+import re
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -36,30 +36,42 @@ def fetch(url: str, start: int, stop: int) -> bytes:
     Args:
         url: as it is requested, signed if need be.
         start: first byte.
-        stop: byte after the last.
+        stop: byte after the last; what lies beyond the file's end does not come.
 
     Raises:
         OSError: no answer, another than that part, or one that was cut off.
     """
     asked = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
     try:
-        answer = _pool().request("GET", url, headers=asked, preload_content=False)
+        answer = _connections().request("GET", url, headers=asked, preload_content=False)
         try:
-            whole = answer.status == PARTIAL and answer.headers.get("Content-Encoding") is None
-            data = answer.read(stop - start) if whole else b""
-        finally:
-            # What was not read to its end cannot serve the next request.
-            (answer.release_conn if whole and len(data) == stop - start else answer.close)()
+            length = _length(answer, start, stop)
+            data: bytes = answer.read(length, decode_content=False)
+            if len(data) < length:
+                raise OSError(f"the answer was cut off after {len(data)} of {length} bytes")
+        except BaseException:
+            answer.close()  # what was not read to its end cannot serve the next request
+            raise
     except urllib3.exceptions.HTTPError as error:
         raise OSError(str(error)) from error
-    if len(data) != stop - start:
-        raise OSError(f"status {answer.status}, {len(data)} of {stop - start} bytes")
-    return bytes(data)
+    answer.release_conn()
+    return data
 
 
-def _pool() -> urllib3.PoolManager:
+def _length(answer: urllib3.BaseHTTPResponse, start: int, stop: int) -> int:
+    """Bytes of an answer that is the part asked for."""
+    said = answer.headers.get("Content-Range", "")
+    part = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", said)
+    if answer.status == PARTIAL and part and "Content-Encoding" not in answer.headers:
+        first, last, size = map(int, part.groups())
+        if first == start and last + 1 == min(stop, size):
+            return last + 1 - start
+    raise OSError(f"status {answer.status} and range {said!r} for bytes {start} to {stop}")
+
+
+def _connections() -> urllib3.PoolManager:
     """Connections of this process, for all its threads."""
-    pools: Shelf[str, Any] = shelf("connections", lambda: Shelf(1, lambda _: 1))
+    pools: Shelf[str, urllib3.PoolManager] = shelf("connections", lambda: Shelf(1, lambda _: 1))
     return pools.have("pool", _connect)
 
 

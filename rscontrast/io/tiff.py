@@ -27,7 +27,8 @@ NUMBERS = {3: "<u2", 4: "<u4", 16: "<u8"}
 class _Format(NamedTuple):
     """How a directory is written."""
 
-    count: str
+    length: str
+    """Number of its entries."""
     entry: str
     """Tag, type, number of values, and where they are."""
     inline: int
@@ -71,8 +72,8 @@ def find_tiles(fetch: Fetch, directory: int) -> Tiles | None:
 
     try:
         form = FORMATS[struct.unpack("<H", part(2, 2))[0]]
-        each, first = struct.calcsize(form.entry), directory + struct.calcsize(form.count)
-        (count,) = struct.unpack(form.count, part(directory, first - directory))
+        each, first = struct.calcsize(form.entry), directory + struct.calcsize(form.length)
+        (count,) = struct.unpack(form.length, part(directory, first - directory))
         found = {}
         for place, entry in enumerate(struct.iter_unpack(form.entry, part(first, count * each))):
             tag, kind, length, where = entry

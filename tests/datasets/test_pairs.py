@@ -1,9 +1,11 @@
 import pickle
+import threading
 
 import pandas as pd
 import pytest
 import torch
-from torchgeo.datasets import GeoDataset, IntersectionDataset
+from torch.utils.data import DataLoader
+from torchgeo.datasets import GeoDataset, IntersectionDataset, stack_samples
 
 from rscontrast.datasets import STACDataset, TemporalPairDataset
 from rscontrast.errors import InputError
@@ -45,6 +47,56 @@ def test_swapped_slices_swap_the_image(images, pair):
     dataset = TemporalPairDataset(images)
     x, y, (pre, post) = pair
     assert torch.equal(dataset[pair]["image"].flip(0), dataset[x, y, (post, pre)]["image"])
+
+
+class TestSeveralAtOnce:
+    def test_they_are_those_read_one_by_one(self, images, pair):
+        dataset = TemporalPairDataset(images)
+        x, y, (pre, post) = pair
+        keys = [pair, (x, y, (post, pre)), pair]
+        for one, key in zip(dataset.__getitems__(keys), keys, strict=True):
+            assert all(torch.equal(one[name], value) for name, value in dataset[key].items())
+
+    def test_they_are_read_side_by_side(self, images, pair):
+        together = threading.Barrier(3, timeout=10)
+
+        def meet(sample):
+            together.wait()
+            return sample
+
+        assert len(TemporalPairDataset(images, transforms=meet).__getitems__([pair] * 3)) == 3
+
+    def test_in_this_thread_where_the_dataset_is_not_for_many(self, images, pair):
+        class Alone(STACDataset):
+            thread_safe = False
+
+        seen = []
+
+        def note(sample):
+            seen.append(threading.current_thread())
+            return sample
+
+        dataset = TemporalPairDataset(Alone(images.items, bands=images.bands), transforms=note)
+        assert len(dataset.__getitems__([pair, pair])) == 2
+        assert set(seen) == {threading.current_thread()}
+
+    def test_the_first_that_cannot_be_read_is_raised(self, images, pair):
+        x, _, times = pair
+        with pytest.raises(IndexError):
+            TemporalPairDataset(images).__getitems__([pair, (x, slice(0, 80, 2.5), times)])
+
+    def test_workers_ask_so(self, images, pair):
+        dataset = TemporalPairDataset(images)
+        loader = DataLoader(
+            dataset,
+            batch_size=2,
+            sampler=[pair] * 4,
+            num_workers=1,
+            collate_fn=stack_samples,
+            multiprocessing_context="fork",
+        )
+        for batch in loader:
+            assert torch.equal(batch["image"][1], dataset[pair]["image"])
 
 
 def test_layout_of_channels(images, pair):

@@ -81,7 +81,7 @@ class TestCells:
 
     def test_memory_is_bounded(self, tmp_path, monkeypatch):
         monkeypatch.setattr(cells_module, "BYTES", 300_000)
-        kept = shelf("cells", lambda: Shelf(0, lambda cell: cell.bytes))
+        kept = shelf("cells", lambda: Shelf(0, lambda cell: cell.size))
         monkeypatch.setattr(kept, "limit", 300_000)
         path = write_raster(
             tmp_path / "a.tif", numbers()[None], BOX, blockxsize=256, blockysize=256
@@ -92,7 +92,7 @@ class TestCells:
             while kept.taken > 300_000 and time.monotonic() < until:
                 time.sleep(0.001)
             assert kept.taken <= 300_000
-            assert kept.taken == sum(f.result().bytes for f in kept._kept.values())
+            assert kept.taken == sum(f.result().size for f in kept._kept.values())
 
     def test_what_is_read_is_the_callers_own(self, tmp_path):
         path = write_raster(tmp_path / "a.tif", numbers()[None], BOX)
@@ -145,6 +145,26 @@ class TestShelf:
         with pytest.raises(ZeroDivisionError):
             kept.get("a", make).result()
         assert kept.get("a", make).result() == 5
+
+    def test_what_several_make_at_once_is_one(self):
+        kept, all_in = Shelf(10, lambda _: 1), threading.Barrier(4, timeout=10)
+        found = []
+
+        def make():
+            all_in.wait()  # nobody waits for another's lock
+            return object()
+
+        threads = [
+            threading.Thread(target=lambda: found.append(kept.have("a", make))) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 4
+        assert len(set(map(id, found))) == 1
+        assert kept.taken == 1
+        assert kept.have("a", make) is found[0]
 
     def test_the_one_unused_the_longest_goes_first(self):
         kept = Shelf(2, lambda _: 1)
@@ -423,12 +443,15 @@ def served():
 
 
 class TestServers:
-    @pytest.fixture
-    def href(self, tmp_path, served):
-        path = write_raster(
-            tmp_path / "a.tif", numbers()[None], BOX, blockxsize=256, blockysize=256
-        )
-        return served.url(path)
+    @pytest.fixture(params=["none", "deflate"])
+    def href(self, tmp_path, served, request):
+        """One that GDAL reads, and one that is read without it."""
+        sides = {"blockxsize": 256, "blockysize": 256}
+        compress = {} if request.param == "none" else {"compress": request.param}
+        path = write_raster(tmp_path / "a.tif", numbers()[None], BOX, **sides, **compress)
+        href = served.url(path)
+        assert (handle(href).raster.deflated is None) == (request.param == "none")
+        return href
 
     @pytest.mark.parametrize("failure", [429, 500, 503, "reset", "cut"])
     @pytest.mark.parametrize("times", [1, 2])

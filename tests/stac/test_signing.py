@@ -23,13 +23,14 @@ FAR = grid(shape=(64, 64), corner=(BOX.transform.c + 4000, BOX.transform.f - 400
 NUMBERS = np.random.default_rng(0).integers(1, 9999, BOX.shape).astype("uint16")
 
 
-@pytest.fixture
-def blobs(tmp_path):
+@pytest.fixture(params=["NONE", "DEFLATE"])
+def blobs(tmp_path, request):
+    """Files that GDAL reads, and such that are read without it."""
     with serve(tmp_path / "served") as server:
         plain = write_raster(tmp_path / "plain.tif", NUMBERS[None], BOX)
         for name in ("a", "b"):
             cog = server.folder / f"{name}.tif"
-            rasterio.shutil.copy(plain, cog, driver="COG", BLOCKSIZE=128, COMPRESS="NONE")
+            rasterio.shutil.copy(plain, cog, driver="COG", BLOCKSIZE=128, COMPRESS=request.param)
         yield server
 
 
