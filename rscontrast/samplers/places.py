@@ -6,11 +6,13 @@ one walks the empty cells between them. These two take the places one by one.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import shapely
+from torchgeo.datasets import GeoDataset
 from torchgeo.samplers import GriddedPatchSampler, RandomPatchSampler
 
 from rscontrast.errors import InputError
@@ -18,6 +20,13 @@ from rscontrast.errors import InputError
 
 class RandomPlaceSampler(RandomPatchSampler):
     """RandomPatchSampler, same arguments and same distribution, at a cost free of distances."""
+
+    def __init__(
+        self, dataset: GeoDataset, *, size: float | tuple[float, float], **options: Any
+    ) -> None:
+        """Take the arguments of RandomPatchSampler, whose sizes cannot be numbers of NumPy."""
+        sides = size if isinstance(size, Sequence) else (size, size)
+        super().__init__(dataset, size=(sides[0], sides[1]), **options)
 
     def __iter__(self) -> Iterator[tuple[slice, slice]]:
         """Yield [xmin:xmax, ymin:ymax] of each patch, on the pixel grid of the first corner.

@@ -1,5 +1,6 @@
 """Patches within one block of a file, in the CRS in which a dataset is asked for them."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ from rscontrast.datasets import STACDataset
 from rscontrast.errors import InputError
 from rscontrast.io.grid import Points, apply_affine, crs_wkt, transformer
 from rscontrast.samplers.patches import ROUNDS, SLACK
+
+SAME = 1e-6
+"""Difference of two pixel sizes that is one of digits, as a share."""
 
 POINTS = 64
 """Points that are thrown at the bounds of a ground to find one on it."""
@@ -39,13 +43,26 @@ class NativePatches:
             InputError: the dataset has a grid of its own in another CRS.
         """
         if self.images.native:
-            return self.size[1], self.size[0]
+            return self._native
         if self._wkts[0] != self._wkts[1]:
             allowed = "native grids (no crs, no res, no &), or one grid in the CRS of all items"
             raise InputError("dataset", f"items in {self.grid.crs}", allowed)
         (xres, yres), transform = self.images.res, self.grid.transform
         columns = int(np.ceil(self.size[1] * xres / abs(transform.a) - SLACK))
         return columns, int(np.ceil(self.size[0] * yres / abs(transform.e) - SLACK))
+
+    @property
+    def _native(self) -> tuple[int, int]:
+        """Columns and rows of a patch that is read on the file's own lattice."""
+        (rows, cols), transform = self.grid.shape, self.grid.transform
+        latitude = (transform @ (cols / 2, rows / 2))[1]
+        across, down = self.images.zoom(self.grid, self.images.res, latitude)
+
+        def taken(pixels: int, zoom: float) -> int:
+            # A lattice of other pixels is met at some part of one.
+            return pixels if abs(zoom - 1) < SAME else math.ceil((pixels + 1) * zoom)
+
+        return taken(self.size[1], across), taken(self.size[0], down)
 
     @property
     def _wkts(self) -> tuple[str, str]:

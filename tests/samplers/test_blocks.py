@@ -62,6 +62,29 @@ def test_patches_lie_within_blocks_of_the_file(images):
     assert len(set(rows[:, 0] % 3)) == 3
 
 
+@pytest.mark.parametrize("res", [20.0, 5.0, 7.0])
+def test_files_of_another_resolution(tmp_path, res):
+    """A patch covers the same ground in each file, so more or fewer of its pixels."""
+    world = World(tmp_path)
+    for place, side in enumerate((10.0, res)):
+        for date in range(2):
+            box = grid(res=side, corner=(CORNER[0] + 9000 * place, CORNER[1]), shape=(200, 230))
+            world.item(f"p{place}d{date}", box, when=f"2022-0{1 + 3 * date}-01T10:00:00")
+    images = STACDataset(search(world.catalog()), bands=["x"])
+    asked = {"block": (64, 64)}
+    files = set()
+    for draw in sampler(images, length=300, **asked):
+        x, y, (p, _) = (*images._disambiguate_slice(draw[:2])[:2], draw[2])
+        item = int(files_at(images, x, y, p)[0])
+        native, box = images.geoboxes[item], images.geobox(x, y)
+        corners = [(0, 0), (box.shape[1], box.shape[0])]
+        (left, top), (right, low) = (~native.transform @ (box.transform @ c) for c in corners)
+        for first, last in ((left, right), (top, low)):
+            assert first // 64 == (last - 1e-6) // 64
+        files.add(str(images.items["id"][item])[:2])
+    assert files == {"p0", "p1"}
+
+
 def test_both_dates_hold_the_patch(images, items):
     pairs = TemporalPairDataset(images)
     for draw in sampler(pairs, length=40):

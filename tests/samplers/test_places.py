@@ -56,6 +56,15 @@ def test_random_patches_lie_inside_on_the_pixel_grid():
     assert np.allclose((ymin - 5) / 10, np.round((ymin - 5) / 10))
 
 
+@pytest.mark.parametrize("size", [np.int64(8), [np.int64(8), np.int64(8)]])
+def test_sizes_of_numpy(size):
+    one, two = (
+        RandomPlaceSampler(Footprints([SHAPE]), size=side, length=5, generator=0)
+        for side in (8, size)
+    )
+    assert list(one) == list(two)
+
+
 def test_random_lands_in_proportion_to_area():
     far = [shapely.box(0, 0, 1000, 1000), shapely.box(9e6, 0, 9e6 + 3000, 1000)]
     sampler = RandomPlaceSampler(Footprints(far), size=10, length=6000, generator=0)
