@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
 from rscontrast.io.tiff import Fetch, find_tiles
+from rscontrast.io.trim import note_block
 
 LEAST = 2**15
 """Bytes of a block that are read at a time at least; one more request costs a server as much."""
@@ -94,6 +95,7 @@ class Block:
         # Memory that was not written to is not taken.
         self._values = np.empty(file.shape, file.dtype)
         self._flat = self._values.reshape(-1).view(np.uint8)
+        note_block()
         self._known = self._taken = 0
         self._error: Exception | None = None
         self._inflater = isal_zlib.decompressobj()

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-THREADS = {"disk": min(4, (os.cpu_count() or 1) + 1), "server": 24, "sample": 4}
+THREADS = {"disk": min(4, (os.cpu_count() or 1) + 1), "server": 24, "sample": 3}
 """Threads that read. Decoding keeps a core busy, and many more threads than cores wait for Python's
 lock; those that wait for a server cost nothing. Samples of a batch wait for either."""
 

@@ -1,0 +1,36 @@
+"""Holes between small things that stay go back to the system."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rscontrast.io import trim
+
+HOLES = """
+from pathlib import Path
+from rscontrast.io.trim import EVERY, note_block
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+stay, large = [], []
+for n in range(1500):
+    large.append(bytearray(90_000))
+    stay.append(bytearray(700))
+held = resident()
+large.clear()
+for _ in range(EVERY - 1):
+    note_block()
+before = resident()
+note_block()
+print(held, before, resident())
+"""
+
+
+@pytest.mark.skipif(trim._trim is None, reason="this C library hands nothing back when told to")
+def test_every_so_many_blocks_the_holes_are_handed_back():
+    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    held, before, after = map(int, done.stdout.split())
+    assert held - before < 20e6  # the holes are still there
+    assert before - after > 100e6
