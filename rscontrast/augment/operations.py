@@ -1,24 +1,26 @@
 """What an operation on reflectance is, and how a list of them runs over a batch."""
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Protocol, runtime_checkable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from rscontrast.augment.colour import compose, recolour, through
+from rscontrast.augment.draws import Draws, Probability
 
 type Params = Mapping[str, Tensor]
 """What an operation drew: the first axis of each tensor is the image."""
 
 
-class Operation(Protocol):
-    """Settings of an operation, frozen; what is drawn from them repeats it bit for bit."""
+class Operation(ABC):
+    """Settings of an operation; what is drawn from them repeats it bit for bit."""
 
-    @property
-    def p(self) -> float:
-        """Probability that an image is changed at all."""
+    p: Probability
+    still: ClassVar[Mapping[str, float]]
+    """The value of a parameter that changes nothing: what images left out by the coin get."""
 
     def draw(
         self,
@@ -32,19 +34,41 @@ class Operation(Protocol):
         """Draw for ``count`` images [bands, *shape]; an image left out gets what changes nothing.
 
         Returns:
-            float32 tensors, each with ``count`` as its first axis.
+            tensors, each with ``count`` as its first axis.
         """
+        draws = Draws(count, bands, shape, device, generator)
+        coin = draws.coin(self.p)
+        drawn = self.sample(draws)
+        for name, value in self.still.items():
+            chosen = coin.view(-1, *[1] * (drawn[name].ndim - 1))
+            drawn[name] = torch.where(chosen, drawn[name], value)
+        return drawn
 
+    @abstractmethod
+    def sample(self, draws: Draws) -> dict[str, Tensor]:
+        """Draw for every image, without a coin."""
+
+    @abstractmethod
     def apply(self, images: Tensor, params: Params) -> Tensor:
-        """Change ``images`` [N, C, H, W] by what was drawn; every pixel counts as usable."""
+        """Return ``images`` [N, C, H, W], all usable, as drawn: a new tensor of their dtype."""
 
 
-@runtime_checkable
-class Affine(Operation, Protocol):
+class Affine(Operation):
     """An operation that is affine in the bands: neighbours in a list share one pass."""
 
+    @abstractmethod
     def matrix(self, params: Params, mean: Tensor) -> Tensor:
         """Return the map [N, C, C + 1], given the images' ``mean`` [N, C] just before it."""
+
+    def apply(self, images: Tensor, params: Params) -> Tensor:
+        """Apply the map to every pixel."""
+        return recolour(images, self.matrix(params, mean_spectrum(images)))
+
+
+def mean_spectrum(images: Tensor) -> Tensor:
+    """Return the mean of each band, float32 [N, C] (float64 of float64)."""
+    dtype = torch.promote_types(images.dtype, torch.float32)
+    return images.mean(dim=(-2, -1), dtype=dtype)
 
 
 def run(
@@ -75,10 +99,9 @@ def run(
     drawn = draw_all(operations, images, generator) if params is None else list(params)
     known = images if valid is None else _filled(images, valid.unsqueeze(1))
     out = known
-    pairs = zip(operations, drawn, strict=True)
-    for affine, group in groupby(pairs, key=lambda pair: isinstance(pair[0], Affine)):
-        out = _fused(out, list(group)) if affine else _chained(out, list(group))
-    out = _bounded(out, known) if operations else out
+    for group in _groups(operations, drawn):
+        out = _fused(out, group) if isinstance(group[0][0], Affine) else _chained(out, group)
+    out = out if out is known else _bounded(out, known)
     return (out if valid is None else torch.where(valid.unsqueeze(1), out, images)), drawn
 
 
@@ -95,18 +118,27 @@ def draw_all(
     return [{name: value.to(images.device) for name, value in one.items()} for one in drawn]
 
 
-def _fused(images: Tensor, group: Sequence[tuple[Operation, Params]]) -> Tensor:
-    mean = images.mean(dim=(-2, -1), dtype=torch.float32)
+type Group = list[tuple[Operation, Params]]
+
+
+def _groups(operations: Sequence[Operation], drawn: Sequence[Params]) -> Iterator[Group]:
+    pairs = zip(operations, drawn, strict=True)
+    return (list(group) for _, group in groupby(pairs, lambda pair: isinstance(pair[0], Affine)))
+
+
+def _fused(images: Tensor, group: Group) -> Tensor:
+    mean = mean_spectrum(images)
     whole: Tensor | None = None
     for operation, params in group:
         assert isinstance(operation, Affine)
         matrix = operation.matrix(params, mean)
         mean = through(matrix, mean)
         whole = matrix if whole is None else compose(whole, matrix)
-    return images if whole is None else recolour(images, whole)
+    assert whole is not None
+    return recolour(images, whole)
 
 
-def _chained(images: Tensor, group: Sequence[tuple[Operation, Params]]) -> Tensor:
+def _chained(images: Tensor, group: Group) -> Tensor:
     for operation, params in group:
         images = operation.apply(images, params)
     return images
@@ -114,13 +146,13 @@ def _chained(images: Tensor, group: Sequence[tuple[Operation, Params]]) -> Tenso
 
 def _filled(images: Tensor, known: Tensor) -> Tensor:
     """Unusable pixels become the mean of the usable ones, or 0 where there are none."""
-    usable = torch.where(known, images, 0)
     count = known.sum(dim=(-2, -1), keepdim=True).clamp(min=1)
-    mean = usable.sum(dim=(-2, -1), keepdim=True, dtype=torch.float32) / count
-    return torch.where(known, images, mean.to(images.dtype))
+    dtype = torch.promote_types(images.dtype, torch.float32)
+    total = torch.where(known, images, 0).sum(dim=(-2, -1), keepdim=True, dtype=dtype)
+    return torch.where(known, images, (total / count).to(images.dtype))
 
 
 def _bounded(images: Tensor, before: Tensor) -> Tensor:
-    low, high = before.flatten(1).aminmax(dim=1)
-    shape = (-1, 1, 1, 1)
-    return images.clamp(low.clamp(max=0).view(shape), high.clamp(min=1).view(shape))
+    """Clamp in place: ``images`` is nobody else's."""
+    low, high = before.amin(dim=(1, 2, 3), keepdim=True), before.amax(dim=(1, 2, 3), keepdim=True)
+    return images.clamp_(low.clamp(max=0), high.clamp(min=1))
