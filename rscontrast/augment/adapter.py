@@ -28,11 +28,13 @@ class KorniaOperation(IntensityAugmentationBase2D):
     def apply_transform(
         self,
         input: Tensor,  # noqa: A002
-        params: dict[str, Tensor],
+        params: dict[str, Any],
         flags: dict[str, Any],
         transform: Tensor | None = None,
     ) -> Tensor:
         """Apply what was drawn."""
         del flags, transform
-        drawn = {name: value.to(input.device) for name, value in params.items()}
+        # Kornia adds notes of its own, tensors or not; no operation has their names.
+        tensors = {name: value for name, value in params.items() if isinstance(value, Tensor)}
+        drawn = {name: value.to(input.device) for name, value in tensors.items()}
         return run([self.operation], input, [drawn])[0]

@@ -188,7 +188,8 @@ def patches(field: Tensor, cover: Tensor, shape: Sequence[int]) -> Tensor:
     level = (rank + 0.5) / rank[0].numel()
     smooth = interpolate(level, size=tuple(shape), mode="bicubic", align_corners=False)
     cover = _column(cover)
-    return ((smooth - 1 + cover) / cover.clamp(min=1e-6)).clamp(0, 1)
+    # A bicubic curve overshoots.
+    return ((smooth.clamp(max=1) - 1 + cover) / cover.clamp(min=1e-6)).clamp(0, 1)
 
 
 def _relative_depth(wavelengths: Wavelengths, exponent: float, like: Tensor) -> Tensor:

@@ -20,9 +20,9 @@ REACH = 3.0
 def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     """Blur each image by its own Gaussian; what lies beyond the border does not count.
 
-    Two batched products with banded matrices, A_h X A_w^T: no loop, no padding, and as fast as 23
-    taps of a grouped convolution at 224 pixels on a CPU, faster on a GPU. In float32 it is exact
-    to rounding unless the precision of float32 matrix products was lowered.
+    Two batched products with banded matrices, A_h X A_w^T: no loop over images, no padding, and at
+    224 pixels faster than a grouped convolution. What float32 matrix products are allowed to round
+    (``torch.set_float32_matmul_precision``) holds here too.
 
     Args:
         images: [N, C, H, W].
@@ -38,11 +38,12 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
 
 def _bands(sigma: Tensor, radius: int, side: int) -> Tensor:
     """Weights [N, side, side] of each pixel (last axis) in each blurred one; rows sum to 1."""
-    place = torch.arange(side, device=sigma.device)
-    steps = (place - place.unsqueeze(1)).to(sigma.dtype)
+    distance = torch.arange(radius + 2, device=sigma.device)
     # At 0 the Gaussian is a 1 among zeros, without a division by 0.
-    weight = torch.exp(-0.5 * (steps / sigma.clamp(min=1e-3).view(-1, 1, 1)) ** 2)
-    weight = weight * (steps.abs() <= radius)
+    tap = torch.exp(-0.5 * (distance / sigma.clamp(min=1e-3).unsqueeze(1)) ** 2)
+    tap = tap * (distance <= radius)
+    place = torch.arange(side, device=sigma.device)
+    weight = tap[:, (place - place.unsqueeze(1)).abs().clamp(max=radius + 1)]
     return weight / weight.sum(dim=-1, keepdim=True)
 
 
@@ -84,10 +85,10 @@ class Blur(_Blurred):
             raise InputError("kernel", self.kernel, "None, or a share (0-1] of the image's height")
 
     def radius(self, side: int) -> int:
-        """Half of the kernel; of 224 rows 11."""
+        """Half of the kernel, at least 1; of 224 rows 11."""
         if self.kernel is None:
             return math.ceil(REACH * self.sigma[1])
-        return int(self.kernel * side) // 2
+        return max(1, int(self.kernel * side) // 2)
 
     def sample(self, draws: Draws) -> dict[str, Tensor]:
         """Draw ``sigma`` [N]."""

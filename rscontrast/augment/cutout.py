@@ -72,8 +72,8 @@ def region_cutout(draws: Draws, share: Tensor, cells: int) -> Tensor:
         cells: S, along a side of the view.
 
     Returns:
-        bool [N, S, S]; its mean is about ``share`` + .02, for what one region restores or leaves
-        another may have cut beyond.
+        bool [N, S, S]; its mean is about ``share`` + .02: smaller regions are seen to after the
+        larger ones that they overlap.
     """
     regions = _regions(draws, cells)
     place = draws.unit(9, 2)
@@ -103,8 +103,9 @@ def _regions(draws: Draws, cells: int) -> Tensor:
     area, aspect = draws.uniform(*AREA, 9), draws.log_uniform(*ASPECT, 9)
     half = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()], dim=-1) / 2
     low = ((centre - half).clamp(min=0) * cells).round()
-    high = ((centre + half).clamp(max=1) * cells).round()
-    boxes = torch.cat([low, (high - low).clamp(min=1)], dim=-1)
+    # The cell at the far end belongs to the region, as in the released code.
+    high = ((centre + half).clamp(max=1) * cells).round().clamp(max=cells - 1)
+    boxes = torch.cat([low, high - low + 1], dim=-1)
     order = boxes[..., 2:].prod(dim=-1).argsort(dim=1, descending=True, stable=True)
     return boxes.gather(1, order.unsqueeze(-1).expand_as(boxes))
 
@@ -112,11 +113,11 @@ def _regions(draws: Draws, cells: int) -> Tensor:
 def _within(region: Tensor, area: Tensor, place: Tensor) -> Tensor:
     """Box [N, 4] of about ``area`` cells [N] in ``region`` [N, 4], at ``place`` [N, 2] of 0-1."""
     corner, sides = region[:, :2], region[:, 2:]
-    height = torch.minimum((area * sides[:, 0] / sides[:, 1]).sqrt().round(), sides[:, 0])
-    # The other side makes up for what rounding took or gave.
-    width = torch.minimum((area / height.clamp(min=1)).round(), sides[:, 1])
-    inner = torch.stack([height, width], dim=-1)
-    return torch.cat([corner + (place * (sides - inner + 1)).floor(), inner], dim=-1)
+    inner = sides * (area / sides.prod(dim=1)).clamp(min=0).sqrt().unsqueeze(1)
+    start = place * (sides - inner)
+    # Both ends are rounded, not the size: on average no area is lost.
+    low, high = start.round(), (start + inner).round()
+    return torch.cat([corner + low, high - low], dim=1)
 
 
 def _boxes(box: Tensor, cells: int) -> Tensor:
