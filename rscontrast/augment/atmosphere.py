@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from rscontrast.augment.colour import diagonal
-from rscontrast.augment.draws import Draws, Probability, Range, interval, probability
+from rscontrast.augment.draws import Draws, Probability, Range, interval, probability, within
 from rscontrast.augment.operations import Affine, Operation, Params
 from rscontrast.errors import InputError
 
@@ -19,6 +19,9 @@ type Wavelengths = tuple[float, ...] | None
 
 FIELD = 6
 """Cells along a side of the coarse field that clouds and shadows are shaped by."""
+
+RIM = 8.0
+"""How much steeper the rim of a shadow is than that of a cloud."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ class Sun(Affine):
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         interval("zenith", self.zenith, 0, 85)
-        interval("reference", (0, self.reference), 0, 85)
-        interval("depth", (0, self.depth))
+        within("reference", self.reference, 0, 85)
+        within("depth", self.depth)
         probability("p", self.p)
         _check_wavelengths(self.wavelengths)
 
@@ -166,10 +169,6 @@ class Shadow(Operation):
         shade = (RIM * patches(params["field"], params["cover"], images.shape[-2:])).clamp(max=1)
         loss = shade * (1 - diffuse)[:, :, None, None]
         return images * (1 - loss).to(images.dtype)
-
-
-RIM = 8.0
-"""How much steeper the rim of a shadow is than that of a cloud."""
 
 
 def patches(field: Tensor, cover: Tensor, shape: Sequence[int]) -> Tensor:

@@ -70,3 +70,14 @@ def interval(argument: str, got: Range, low: float = 0.0, high: float = math.inf
     if len(got) != 2 or not low <= got[0] <= got[1] <= high:
         allowed = f"(least, greatest) from {low:g}" + ("" if math.isinf(high) else f" to {high:g}")
         raise InputError(argument, got, allowed)
+
+
+def within(argument: str, got: float, low: float = 0.0, high: float = math.inf) -> None:
+    """Refuse a number that is not within [low, high].
+
+    Raises:
+        InputError: it is not (NaN included).
+    """
+    if not low <= got <= high:
+        allowed = f"{low:g} or more" if math.isinf(high) else f"{low:g} to {high:g}"
+        raise InputError(argument, got, allowed)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rscontrast.augment.colour import blend, compose, constant, diagonal, through
-from rscontrast.augment.draws import Draws, Probability, interval, probability
+from rscontrast.augment.draws import Draws, Probability, probability, within
 from rscontrast.augment.operations import Affine, Operation, Params
 from rscontrast.errors import InputError
 
@@ -76,9 +76,8 @@ class Jitter(Affine):
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         for name in ("brightness", "contrast", "saturation"):
-            if not getattr(self, name) >= 0:
-                raise InputError(name, getattr(self, name), "0 or more")
-        interval("hue", (0, self.hue), 0, 1)
+            within(name, getattr(self, name))
+        within("hue", self.hue, 0, 1)
         probability("p", self.p)
 
     def sample(self, draws: Draws) -> dict[str, Tensor]:
@@ -150,7 +149,7 @@ class Solarize(Operation):
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
-        interval("threshold", (0, self.threshold), 0, 1)
+        within("threshold", self.threshold, 0, 1)
         probability("p", self.p)
 
     def sample(self, draws: Draws) -> dict[str, Tensor]:

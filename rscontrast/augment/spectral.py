@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from rscontrast.augment.colour import diagonal
-from rscontrast.augment.draws import Draws, Probability, interval, probability
+from rscontrast.augment.draws import Draws, Probability, probability, within
 from rscontrast.augment.operations import Affine, Params
 from rscontrast.errors import InputError
 
@@ -69,7 +69,7 @@ class BandDropout(Affine):
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
-        interval("share", (0, self.share), 0, 1)
+        within("share", self.share, 0, 1)
         probability("p", self.p)
 
     def sample(self, draws: Draws) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ OPERATIONS = [
 EACH = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda op: type(op).__name__)
 
 
-def images(count=5, bands=3, height=9, width=11, dtype=torch.float64, seed=0):
+def images(count=4, bands=3, height=6, width=8, dtype=torch.float64, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(count, bands, height, width, generator=generator, dtype=dtype) * 0.6
 
@@ -163,7 +163,7 @@ def test_sun_dims_by_the_cosine_and_the_way_through_air():
 
 def test_thin_cloud_blends_with_its_brightness():
     def oracle(x, params, n, c, i, j):
-        field = patches(params["field"], params["cover"], (9, 11)).double()
+        field = patches(params["field"], params["cover"], x.shape[-2:]).double()
         o = params["opacity"][n] * field[n, 0, i, j]
         return x[n, c, i, j] * (1 - o) + params["brightness"][n] * o
 
@@ -172,7 +172,7 @@ def test_thin_cloud_blends_with_its_brightness():
 
 def test_shadow_keeps_the_light_of_the_sky():
     def oracle(x, params, n, c, i, j):
-        field = patches(params["field"], params["cover"], (9, 11)).double()
+        field = patches(params["field"], params["cover"], x.shape[-2:]).double()
         diffuse = params["diffuse"][n].double() ** (WAVES[c] / 0.55)
         return x[n, c, i, j] * (1 - min(8 * field[n, 0, i, j], 1.0) * (1 - diffuse))
 
@@ -208,16 +208,16 @@ def test_speckle_has_the_mean_and_variance_of_its_looks(looks):
 
     operation = Speckle((looks, looks))
     agrees(operation, oracle)
-    speckle = drawn(operation, images(40, 2, 64, 64))["speckle"]
+    speckle = drawn(operation, images(20, 2, 64, 64))["speckle"]
     assert speckle.min() > 0
     assert speckle.mean().item() == pytest.approx(1, abs=0.01)
     assert speckle.var().item() == pytest.approx(1 / looks, rel=0.03)
     third = ((speckle - 1) ** 3).mean().item()
-    assert third == pytest.approx(2 / looks**2, rel=0.15)  # Gamma's third moment
+    assert third == pytest.approx(2 / looks**2, rel=0.2)  # Gamma's third moment
 
 
 def test_looks_are_drawn_for_each_image_and_all_of_them():
-    speckle = drawn(Speckle((2, 5)), images(400, 1, 48, 48))["speckle"]
+    speckle = drawn(Speckle((2, 5)), images(60, 1, 64, 64))["speckle"]
     looks = (1 / speckle.flatten(1).var(dim=1)).round()
     assert set(looks.tolist()) == {2.0, 3.0, 4.0, 5.0}
 
@@ -249,18 +249,18 @@ def test_blur_s_kernel_is_a_tenth_of_the_height_or_three_deviations():
 
 def test_blurring_all_equals_blurring_those_that_need_it():
     given = images(8, dtype=torch.float32)
-    params = Blur(p=0.5).draw(8, 3, (9, 11), device="cpu")
+    params = Blur(p=0.5).draw(8, 3, (6, 8), device="cpu")
     assert 0 < (params["sigma"] > 0).sum() < 8
-    whole = gaussian_blur(given, params["sigma"], Blur().radius(9))
+    whole = gaussian_blur(given, params["sigma"], Blur().radius(6))
     torch.testing.assert_close(Blur().apply(given, params), whole)
 
 
 def test_coarsen_brings_a_sharp_sensor_s_edge_to_the_coarse_one_s_modulation():
     """A wave at the coarse Nyquist frequency is passed as by two sensors, one after the other."""
     operation, ratio = Coarsen((3.0, 3.0), nyquist=0.2), 3.0
-    x = torch.arange(400, dtype=torch.float64)
-    wave = torch.cos(math.pi / ratio * x).expand(1, 1, 400, 400)
-    found = operation.apply(wave, drawn(operation, wave))[0, 0, 200, 150:250]
+    x = torch.arange(120, dtype=torch.float64)
+    wave = torch.cos(math.pi / ratio * x).expand(1, 1, 120, 120)
+    found = operation.apply(wave, drawn(operation, wave))[0, 0, 60, 40:80]
     passed = found.abs().max().item()
     fine = 0.2 ** (1 / ratio**2)  # of the sensor that took it, at this frequency
     assert passed * fine == pytest.approx(0.2, rel=0.02)
@@ -272,7 +272,7 @@ def test_region_cutout_fills_with_the_mean_or_the_image_before():
     for fill in ("mean", "swap"):
 
         def oracle(x, params, n, c, i, j, fill=fill):
-            if not params["cut"][n, i * 7 // 9, j * 7 // 11]:
+            if not params["cut"][n, i * 7 // 6, j * 7 // 8]:
                 return x[n, c, i, j]
             return x[n, c].mean() if fill == "mean" else x[n - 1, c, i, j]
 
@@ -348,7 +348,7 @@ class TestEveryOperation:
 
     def test_the_coin_leaves_images_bit_for_bit(self, operation):
         torch.manual_seed(0)
-        given = images(600, 3, 12, 12, torch.float32)
+        given = images(500, 3, 8, 8, torch.float32)
         assert torch.equal(run([replace(operation, p=0.0)], given)[0], given)
         found, _ = run([replace(operation, p=0.3)], given)
         share = (found != given).flatten(1).any(dim=1).float().mean().item()
@@ -358,7 +358,7 @@ class TestEveryOperation:
 
     def test_a_coin_for_each_view(self, operation):
         torch.manual_seed(0)
-        given = images(200, 3, 12, 12, torch.float32)
+        given = images(100, 3, 8, 8, torch.float32)
         found, _ = run([replace(operation, p=(0.0, 1.0))], given)
         changed = (found != given).flatten(1).any(dim=1)
         assert not changed[::2].any()
@@ -477,7 +477,7 @@ def test_bad_settings_are_refused_by_name(make, name):
         make()
 
 
-COLOUR = {"colour": torch.zeros(5)}
+COLOUR = {"colour": torch.zeros(4)}
 
 
 def test_draws_are_of_their_distributions():
