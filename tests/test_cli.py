@@ -199,10 +199,10 @@ def test_views_are_drawn_as_a_pretraining_with_that_config_sees_them(checkout, t
         drawn.append(np.asarray(Image.open(tmp_path / "v.png")))
     assert np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
-    m = sheet
-    wide = 2 * m.MARGIN + 5 * (m.CELL + m.GAP) - m.GAP  # two dates, three views
-    tall = 2 * m.MARGIN + m.TITLE + 2 * m.NOTE + 3 * (m.HEADING + m.CELL + m.GAP) - m.GAP
-    np.testing.assert_allclose(drawn[0].shape[:2], np.array([tall, wide]) * m.DPI, atol=2)
+    wide = 2 * sheet.MARGIN + 5 * (sheet.CELL + sheet.GAP) - sheet.GAP  # two dates, three views
+    above, row = sheet.TITLE + 2 * sheet.NOTE, sheet.HEADING + sheet.CELL + sheet.GAP
+    tall = 2 * sheet.MARGIN + above + 3 * row - sheet.GAP
+    np.testing.assert_allclose(drawn[0].shape[:2], np.array([tall, wide]) * sheet.DPI, atol=2)
     assert not Path("runs/encoder.pt").exists()
 
 

@@ -15,36 +15,52 @@ from rscontrast.errors import InputError
 
 REACH = 3.0
 """Standard deviations after which a Gaussian is cut off where nothing else limits it."""
+TILE = 56
+"""Rows that are blurred at once: of more, more weights are 0; of fewer, more rows come twice."""
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     """Blur each image by its own Gaussian; what lies beyond the border does not count.
 
-    Two batched products with banded matrices, A_h X A_w^T: no loop over images, no padding, and at
-    224 pixels faster than a grouped convolution. What float32 matrix products are allowed to round
-    (``torch.set_float32_matmul_precision``) holds here too.
+    Batched products with the band of weights around the diagonal, along the rows and down the
+    columns: no loop over images, no padding, and little more than half the time of a grouped
+    convolution of 23 taps at 224 pixels on a CPU. In float32 it is exact to rounding unless the
+    precision of float32 matrix products was lowered.
 
     Args:
         images: [N, C, H, W].
         sigma: [N], pixels; 0 leaves the image bit for bit.
         radius: pixels after which the Gaussian is cut off.
     """
-    height, width = images.shape[-2:]
-    along_w = _bands(sigma, radius, width).to(images.dtype)
-    along_h = along_w if height == width else _bands(sigma, radius, height).to(images.dtype)
-    rows = images.flatten(1, 2) @ along_w.mT
-    return along_h.unsqueeze(1) @ rows.view(images.shape)
+    down, along = (_weights(sigma, radius, side).to(images.dtype) for side in images.shape[-2:])
+    columns = _mix(images.flatten(0, 1).mT, along, radius)
+    return _mix(columns.mT, down, radius).view_as(images)
 
 
-def _bands(sigma: Tensor, radius: int, side: int) -> Tensor:
+def _weights(sigma: Tensor, radius: int, side: int) -> Tensor:
     """Weights [N, side, side] of each pixel (last axis) in each blurred one; rows sum to 1."""
-    distance = torch.arange(radius + 2, device=sigma.device)
+    reach = max(radius, side - 1)
+    steps = torch.arange(-reach, reach + 1, device=sigma.device)
     # At 0 the Gaussian is a 1 among zeros, without a division by 0.
-    tap = torch.exp(-0.5 * (distance / sigma.clamp(min=1e-3).unsqueeze(1)) ** 2)
-    tap = tap * (distance <= radius)
-    place = torch.arange(side, device=sigma.device)
-    weight = tap[:, (place - place.unsqueeze(1)).abs().clamp(max=radius + 1)]
-    return weight / weight.sum(dim=-1, keepdim=True)
+    tap = torch.exp(-0.5 * (steps / sigma.clamp(min=1e-3).unsqueeze(1)) ** 2)
+    tap = tap * (steps.abs() <= radius)
+    # Row i is the taps, moved by i: windows of them, from the last to the first.
+    rows = tap[:, reach - side + 1 : reach + side].unfold(1, side, 1)
+    return (rows / rows.sum(dim=-1, keepdim=True)).flip(1)
+
+
+def _mix(planes: Tensor, weights: Tensor, radius: int) -> Tensor:
+    """Make each row of ``planes`` [N * C, H, W] of those around it, by ``weights`` [N, H, H].
+
+    Tile by tile, since beyond ``radius`` of a tile all weights are 0.
+    """
+    side, bands = planes.shape[1], len(planes) // max(1, len(weights))
+    mixed = []
+    for top in range(0, side, TILE):
+        low, high = max(0, top - radius), min(side, top + TILE + radius)
+        tile = weights[:, top : top + TILE, low:high].repeat_interleave(bands, dim=0)
+        mixed.append(tile @ planes[:, low:high])
+    return torch.cat(mixed, dim=1)
 
 
 class _Blurred(Operation):
