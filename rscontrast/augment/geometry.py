@@ -102,10 +102,7 @@ def draw(
                           unit[..., SHIFT_X:]], dim=-1)  # fmt: skip
         turn = None if turn is None else turn[:, :1].expand_as(turn)
     boxes = _boxes(settings, unit, shape)
-    if rounds > 1:
-        boxes = _overlapping(settings, unit, boxes, shape)
-    else:
-        boxes = boxes[0]
+    boxes = boxes[0] if rounds == 1 else _overlapping(settings, unit, boxes, shape)
     return _matrix(boxes, turn, settings.size)
 
 
@@ -128,9 +125,7 @@ def rectangles(matrix: Tensor, size: tuple[int, int], shape: tuple[int, int]) ->
     return ((place(matrix, ends) + 0.5) / sides).flatten(-2)
 
 
-def cell_centres(
-    matrix: Tensor, size: tuple[int, int], cells: int | tuple[int, int]
-) -> Tensor:
+def cell_centres(matrix: Tensor, size: tuple[int, int], cells: int | tuple[int, int]) -> Tensor:
     """Where the cells of a feature map of each view lie on the patch, however it is turned.
 
     Args:
@@ -147,7 +142,7 @@ def cell_centres(
     ]
     down, across = torch.meshgrid(*steps, indexing="ij")
     points = torch.stack([across, down], dim=-1)
-    return place(matrix, points.flatten(0, 1)).unflatten(-2, points.shape[:2])
+    return torch.unflatten(place(matrix, points.flatten(0, 1)), -2, points.shape[:2])
 
 
 def to_map(matrix: Tensor, transform: Tensor) -> Tensor:
@@ -161,7 +156,7 @@ def to_map(matrix: Tensor, transform: Tensor) -> Tensor:
     Returns:
         [B, V, 3, 3] float64: (column, row, 1) of the centre of a view's pixel to (x, y, 1).
     """
-    rows = transform.double()[..., :6].unflatten(-1, (2, 3))
+    rows = torch.unflatten(transform.double()[..., :6], -1, (2, 3))
     # The centre of the patch's first pixel is half a pixel from its corner.
     origin = rows[..., 2:] + rows[..., :2].sum(dim=-1, keepdim=True) / 2
     return _affine(rows[..., :2], origin).unsqueeze(-3) @ matrix.double()
@@ -211,9 +206,7 @@ def _boxes(settings: Geometry, unit: Tensor, shape: tuple[int, int]) -> Tensor:
     return torch.stack([x, y, wide, high], dim=-1)
 
 
-def _overlapping(
-    settings: Geometry, unit: Tensor, boxes: Tensor, shape: tuple[int, int]
-) -> Tensor:
+def _overlapping(settings: Geometry, unit: Tensor, boxes: Tensor, shape: tuple[int, int]) -> Tensor:
     """For each sample the first draw that has the overlap: of [T, B, V, 4] one [B, V, 4]."""
     first = unit[-1, :, :1]
     pulls = unit.new_tensor(PULLS)[:, None, None, None]

@@ -32,7 +32,7 @@ def as_dates(image: Tensor, bands: int) -> Tensor:
         InputError: another shape.
     """
     if image.ndim == 4 and image.shape[1] % bands == 0:
-        image = image.unflatten(1, (-1, bands))
+        image = torch.unflatten(image, 1, (-1, bands))
     if image.ndim != 5 or image.shape[2] != bands:
         allowed = f"[B, 2, {bands}, H, W] or [B, {bands}, H, W], or one of them without B"
         raise InputError("image", list(image.shape), allowed)

@@ -9,7 +9,7 @@ from torchgeo.datasets.utils import Sample
 
 from rscontrast.augment.blur import Blur
 from rscontrast.augment.cutout import RegionCutout
-from rscontrast.augment.geometry import Geometry, draw, rectangles, to_map
+from rscontrast.augment.geometry import draw, rectangles, to_map
 from rscontrast.augment.layout import as_dates, extras, is_single, usable
 from rscontrast.augment.normalise import Normalise
 from rscontrast.augment.operations import Operation, run
@@ -121,7 +121,7 @@ class PairViews(nn.Module):
             ``params``, which do not stack.
 
         Raises:
-            InputError: another shape.
+            InputError: another shape, or ``params`` of another one.
         """
         if is_single(batch):
             return self._single(batch, params)
@@ -137,18 +137,16 @@ class PairViews(nn.Module):
     ) -> Sample:
         image = as_dates(batch["image"], len(self.normalise.mean))
         shape = (image.shape[-2], image.shape[-1])
-        if params is None:
-            matrix = draw(
-                self.geometry, len(image), self.views, shape,
-                device=image.device, generator=generator,
-            )  # fmt: skip
-        else:
-            matrix = params.matrix
+        if params is not None:
+            self._require(params, len(image))
+        matrix = params.matrix if params is not None else draw(
+            self.geometry, len(image), self.views, shape, device=image.device, generator=generator
+        )  # fmt: skip
         warp = Warp(matrix, self.geometry.size, shape, self.geometry.readings(shape))
         seen, valid = self._seen(warp, image, batch.get("valid"))
         given = None if params is None else [_flat(one) for one in params.operations]
         changed, drawn = run(self.operations, seen.flatten(0, 1), given, generator=generator)
-        made = self.normalise(changed.unflatten(0, (-1, self.views)), valid)
+        made = self.normalise(torch.unflatten(changed, 0, (-1, self.views)), valid)
         # As precise as it came; what came as whole numbers has become something else.
         made = made.to(image.dtype) if image.is_floating_point() else made
         where = {"view_matrix": matrix, "rectangle": rectangles(matrix, self.geometry.size, shape)}
@@ -163,6 +161,13 @@ class PairViews(nn.Module):
             "params": ViewParams(matrix, tuple(self._unflat(one) for one in drawn)),
         }
 
+    def _require(self, params: ViewParams, samples: int) -> None:
+        """Refuse parameters of another batch or of another recipe."""
+        wanted = (samples, self.views, len(self.operations))
+        got = (*params.matrix.shape[:2], len(params.operations))
+        if got != wanted:
+            raise InputError("params", got, f"of {wanted} samples, views and operations")
+
     def _seen(self, warp: Warp, image: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """Views [B, V, C, h, w] of reflectance and their usable pixels [B, V, h, w]."""
         if valid is None:
@@ -174,7 +179,7 @@ class PairViews(nn.Module):
 
     def _unflat(self, drawn: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """[B * V, ...] as [B, V, ...]."""
-        return {name: value.unflatten(0, (-1, self.views)) for name, value in drawn.items()}
+        return {k: torch.unflatten(v, 0, (-1, self.views)) for k, v in drawn.items()}
 
 
 def _flat(drawn: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -202,6 +207,12 @@ def _operations(
             raise InputError(name, value, f"not given with the preset {preset!r}")
         if name == "blur" and not 0 <= value <= 1:
             raise InputError(name, value, "a probability")
-    gains = {name: value for name, value in given.items() if name != "blur"}
-    changes = {Gain: gains, Blur: {"p": given["blur"]} if "blur" in given else {}}
-    return tuple(replace(one, **changes.get(type(one), {})) for one in operations)
+    return tuple(_changed(one, given) for one in operations)
+
+
+def _changed(one: Operation, given: Mapping[str, float]) -> Operation:
+    if isinstance(one, Gain):
+        return replace(one, **{name: value for name, value in given.items() if name != "blur"})
+    if isinstance(one, Blur) and "blur" in given:
+        return replace(one, p=given["blur"])
+    return one

@@ -42,7 +42,7 @@ class Warp:
         inside = ((x - (width - 1) / 2).abs() + reach[:, 0] <= width / 2) & (
             (y - (height - 1) / 2).abs() + reach[:, 1] <= height / 2
         )
-        self.inside = inside.unflatten(0, (-1, self.views))
+        self.inside = torch.unflatten(inside, 0, (-1, self.views))
         """[B, V, h, w]: pixels of the views that lie on the patch, with all of their readings."""
 
     def continuous(self, raster: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class Warp:
         )
         if self.readings != (1, 1):
             found = F.avg_pool2d(found, self.readings)
-        return found.unflatten(0, (-1, self.views))
+        return torch.unflatten(found, 0, (-1, self.views))
 
     def nearest(self, raster: Tensor, outside: float = IGNORE) -> Tensor:
         """Read a raster at the nearest pixel, of any dtype, which is kept.
@@ -78,7 +78,8 @@ class Warp:
         """
         pixels = self._of_views(raster).flatten(-2)
         index = self._nearest.flatten(1).unsqueeze(1).expand(-1, pixels.shape[1], -1)
-        found = pixels.gather(-1, index).unflatten(-1, self.size).unflatten(0, (-1, self.views))
+        found = torch.unflatten(pixels.gather(-1, index), -1, self.size)
+        found = torch.unflatten(found, 0, (-1, self.views))
         return torch.where(self.inside.unsqueeze(2), found, outside)
 
     def _of_views(self, raster: Tensor) -> Tensor:
