@@ -33,17 +33,20 @@ class Warp:
         """
         self.shape, self.readings, self.views = shape, readings, matrix.shape[1]
         self.matrix, self.size = matrix.flatten(0, 1), size
-        x, y = self._positions((1, 1))
         height, width = shape
-        column, row = (x + 0.5).floor().long(), (y + 0.5).floor().long()
-        self._nearest = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+        sides = matrix.new_tensor([width, height])
+        rows, columns = self._steps((1, 1))
+        rows = rows - (sides - 1) / 2  # from the middle of the patch
+        x, y = (columns[..., axis] + rows[..., axis] for axis in (0, 1))
         # What reaches over the border by some of its readings would be a mean of less.
-        reach = self._reach()[..., None, None]
-        inside = ((x - (width - 1) / 2).abs() + reach[:, 0] <= width / 2) & (
-            (y - (height - 1) / 2).abs() + reach[:, 1] <= height / 2
-        )
+        across, down = (sides / 2 - self._reach())[..., None, None].unbind(1)
+        inside = (x.abs() <= across).logical_and_(y.abs() <= down)
         self.inside = torch.unflatten(inside, 0, (-1, self.views))
         """[B, V, h, w]: pixels of the views that lie on the patch, with all of their readings."""
+        # In place: of a large batch new memory costs more than the arithmetic.
+        column = x.add_(width / 2).floor_().clamp_(0, width - 1)
+        row = y.add_(height / 2).floor_().clamp_(0, height - 1)
+        self._nearest = row.long().mul_(width).add_(column.long())
 
     def continuous(self, raster: Tensor) -> Tensor:
         """Read a raster bilinearly; beyond the patch its border goes on.
@@ -89,15 +92,17 @@ class Warp:
             raster = raster[:, [view % dates for view in range(self.views)]]
         return raster.flatten(0, 1)
 
-    def _positions(self, parts: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Patch columns and rows [N, h, w] of readings, of which each pixel has ``parts``."""
+    def _steps(self, parts: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Rows [N, h, 1, 2] and columns [N, 1, w, 2], whose sums are the patch's (x, y).
+
+        Of readings, of which each pixel of a view has ``parts``, down and across.
+        """
         down, across = (
             (torch.arange(side * part, device=self.matrix.device) + 0.5) / part - 0.5
             for side, part in zip(self.size, parts, strict=True)
         )
-        a, b, c, d, e, f = self.matrix[:, :2, :, None, None].flatten(1, 2).unbind(1)
-        down = down.unsqueeze(-1)
-        return a * across + (b * down + c), d * across + (e * down + f)
+        of_column, of_row, origin = self.matrix[:, None, None, :2].unbind(-1)
+        return of_row * down[:, None, None] + origin, of_column * across[:, None]
 
     def _reach(self) -> Tensor:
         """How far a pixel's outermost readings are from its centre: [N, 2], patch pixels (x, y)."""
@@ -106,6 +111,6 @@ class Warp:
 
     def _grid(self) -> Tensor:
         """Positions as grid_sample has them: -1 to 1 between the patch's outer edges."""
-        x, y = self._positions(self.readings)
-        height, width = self.shape
-        return torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+        rows, columns = self._steps(self.readings)
+        sides = self.matrix.new_tensor([self.shape[1], self.shape[0]])
+        return 2 * columns / sides + ((2 * rows + 1) / sides - 1)
