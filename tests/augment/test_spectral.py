@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import conv2d
 
 from rscontrast.augment.atmosphere import Haze, Shadow, Sun, ThinCloud, patches
 from rscontrast.augment.blur import Blur, Coarsen, gaussian_blur
@@ -236,8 +237,27 @@ def test_blur_is_a_truncated_gaussian_of_the_pixels_within(side, radius):
         assert found[n, c, i, j].item() == pytest.approx((total / weights).item(), abs=1e-6)
 
 
-def test_no_blur_leaves_every_bit():
-    given = images(3, dtype=torch.float32)
+@pytest.mark.parametrize("radius", [1, 11, 80])
+@pytest.mark.parametrize("side", [(130, 60), (57, 112), (56, 3)])
+def test_blur_of_many_tiles_is_a_convolution(side, radius):
+    given, sigma = images(2, 3, *side), torch.tensor([0.7, 20.0], dtype=torch.float64)
+    found = gaussian_blur(given, sigma, radius)
+    steps = torch.arange(-radius, radius + 1)
+    for n in range(2):
+        tap = torch.exp(-(steps**2) / (2 * sigma[n] ** 2))
+        ones = torch.ones(1, 1, *side, dtype=torch.float64)
+        total, weight = (along_both(tap, plane) for plane in (given[n].unsqueeze(1), ones))
+        torch.testing.assert_close(found[n], (total / weight).squeeze(1))
+
+
+def along_both(tap, planes):
+    rows = conv2d(planes, tap.view(1, 1, 1, -1), padding=(0, len(tap) // 2))
+    return conv2d(rows, tap.view(1, 1, -1, 1), padding=(len(tap) // 2, 0))
+
+
+@pytest.mark.parametrize("side", [(6, 8), (130, 60)])
+def test_no_blur_leaves_every_bit(side):
+    given = images(3, 3, *side, dtype=torch.float32)
     assert torch.equal(gaussian_blur(given, torch.zeros(3), 5), given)
 
 
