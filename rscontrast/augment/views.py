@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from rscontrast.augment.cutout import RegionCutout
 from rscontrast.augment.geometry import draw, rectangles, to_map
 from rscontrast.augment.layout import as_dates, extras, is_single, usable
 from rscontrast.augment.normalise import Normalise
-from rscontrast.augment.operations import Operation, run
+from rscontrast.augment.operations import Operation, draw_all, run
 from rscontrast.augment.presets import recipe
 from rscontrast.augment.replay import Seeds, ViewParams
 from rscontrast.augment.spectral import Gain
@@ -22,6 +23,8 @@ from rscontrast.types import SensorContract
 
 OURS = "reflectance"
 """The preset whose parts have arguments of their own."""
+CACHED = 2**24
+"""Bytes of views that are made at once on a CPU: what its cache holds goes through it all there."""
 
 
 class PairViews(nn.Module):
@@ -136,16 +139,46 @@ class PairViews(nn.Module):
         self, batch: Sample, params: ViewParams | None, generator: torch.Generator | None
     ) -> Sample:
         image = as_dates(batch["image"], len(self.normalise.mean))
+        params = self._drawn(image, generator) if params is None else params
+        self._require(params, len(image))
+        tensors = {k: v for k, v in batch.items() if isinstance(v, Tensor) and v.ndim > 1}
+        tensors["image"] = image
+        parts = [
+            self._part({k: v[rows] for k, v in tensors.items()}, params[rows])
+            for rows in self._rows(image)
+        ]
+        made: dict[str, Any] = {**parts[0], "params": params}
+        if len(parts) > 1:
+            made |= {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return {**batch, **made}
+
+    def _rows(self, image: Tensor) -> list[slice]:
+        """Samples that are seen to at once: on a CPU as many as its cache holds, else all."""
+        h, w = self.geometry.size
+        sample = 4 * self.views * image.shape[2] * h * w
+        step = max(1, CACHED // sample if image.is_cpu else len(image))
+        return [slice(first, first + step) for first in range(0, max(1, len(image)), step)]
+
+    def _drawn(self, image: Tensor, generator: torch.Generator | None) -> ViewParams:
+        samples, shape = len(image), (image.shape[-2], image.shape[-1])
+        matrix = draw(
+            self.geometry, samples, self.views, shape, device=image.device, generator=generator
+        )
+        # Draws need no more of the views than their shape.
+        views = image.new_empty(()).expand(
+            samples * self.views, image.shape[2], *self.geometry.size
+        )
+        drawn = draw_all(self.operations, views, generator)
+        return ViewParams(matrix, tuple(self._unflat(one) for one in drawn))
+
+    def _part(self, batch: Sample, params: ViewParams) -> Sample:
+        """Views of some samples, and all that comes along with them."""
+        image, matrix = batch["image"], params.matrix
         shape = (image.shape[-2], image.shape[-1])
-        if params is not None:
-            self._require(params, len(image))
-        matrix = params.matrix if params is not None else draw(
-            self.geometry, len(image), self.views, shape, device=image.device, generator=generator
-        )  # fmt: skip
         warp = Warp(matrix, self.geometry.size, shape, self.geometry.readings(shape))
         seen, valid = self._seen(warp, image, batch.get("valid"))
-        given = None if params is None else [_flat(one) for one in params.operations]
-        changed, drawn = run(self.operations, seen.flatten(0, 1), given, generator=generator)
+        given = [_flat(one) for one in params.operations]
+        changed, _ = run(self.operations, seen.flatten(0, 1), given)
         made = self.normalise(torch.unflatten(changed, 0, (-1, self.views)), valid)
         # As precise as it came; what came as whole numbers has become something else.
         made = made.to(image.dtype) if image.is_floating_point() else made
@@ -153,12 +186,10 @@ class PairViews(nn.Module):
         if "transform" in batch:
             where["view_transform"] = to_map(matrix, batch["transform"])
         return {
-            **batch,
             **extras(warp, batch),
             **where,
             "image": made.flatten(1, 2) if self.flatten else made,
             "valid": valid,
-            "params": ViewParams(matrix, tuple(self._unflat(one) for one in drawn)),
         }
 
     def _require(self, params: ViewParams, samples: int) -> None:

@@ -312,3 +312,20 @@ def test_arguments_of_ours_are_refused_for_other_presets():
 def test_another_layout_is_refused(shape):
     with pytest.raises(InputError, match=r"image: got "):
         PairViews(contract(4), 8)({"image": torch.zeros(shape)})
+
+
+def test_parts_of_a_batch_that_fit_the_cache_are_the_batch(monkeypatch):
+    torch.manual_seed(0)
+    batch = {
+        "image": torch.rand(5, 2, 3, 40, 40), "valid": torch.rand(5, 2, 40, 40) > 0.2,
+        "mask": torch.randint(0, 5, (5, 40, 40)), "depth": torch.rand(5, 40, 40),
+        "transform": torch.rand(5, 9), "place": list("abcde"),
+    }  # fmt: skip
+    views = PairViews(contract(3), 32, preset="simclr", seed=3)
+    whole = views(batch)
+    monkeypatch.setattr("rscontrast.augment.views.CACHED", 2 * 2 * 3 * 32 * 32 * 4)
+    parts = PairViews(contract(3), 32, preset="simclr", seed=3)(batch)
+    assert list(parts) == list(whole)
+    for name in set(whole) - {"params", "place"}:
+        torch.testing.assert_close(parts[name], whole[name], rtol=0, atol=0, equal_nan=True)
+    assert parts["place"] is batch["place"]
