@@ -17,7 +17,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 import rscontrast
 from rscontrast.errors import RSContrastError, choose
 
-LISTS = ("bands", "collections", "class_names", "place", "splits")
+LISTS = ("bands", "collections", "class_names", "place", "show", "splits")
 """Options that take names or numbers with commas between."""
 
 type Text = str | int | list[float] | None
@@ -44,6 +44,8 @@ class Command:
     """Examples that work as they stand where the internet can be reached."""
     instead: str | None = None
     """Option with which the tables are not needed."""
+    beside: str | None = None
+    """``module:function`` whose further options are taken and left aside: its config fits."""
     cut: str = "what was finished stays usable"
     """What Ctrl-C leaves."""
 
@@ -106,6 +108,19 @@ COMMANDS = {
         tables=("items", "pairs"),
         text=("provider",),
         instead="cache",
+    ),
+    "views": Command(
+        "rscontrast.viewing:draw_views",
+        "see what a pretraining would see: a few patches and their views as one picture",
+        (
+            f"rscontrast views {SCENES} --bands blue,green,red,nir --views.preset simclr"
+            " --out runs/views.png",
+            "rscontrast views --cache runs/cache.zarr --patches 6 --out runs/cached.png",
+        ),
+        tables=("items", "pairs"),
+        text=("provider",),
+        instead="cache",
+        beside="rscontrast.stages:pretrain",
     ),
     "finetune": Command(
         "rscontrast.stages:finetune",
@@ -178,9 +193,9 @@ def _overview() -> str:
 
 def _run(name: str, words: list[str]) -> None:
     command = COMMANDS[name]
-    module, _, attribute = command.function.partition(":")
-    function: Callable[..., Any] = getattr(import_module(module), attribute)
-    values = _values(_parser(name, command, function), words)
+    function = _named(command.function)
+    parser, aside = _parser(name, command, function)
+    values = {k: v for k, v in _values(parser, words).items() if k not in aside}
     out = values.pop("out") if command.writes else None
     if "seed" not in inspect.signature(function).parameters:
         values.pop("seed")
@@ -198,6 +213,12 @@ def _run(name: str, words: list[str]) -> None:
     print(_summary(name, result, out))
 
 
+def _named(path: str) -> Callable[..., Any]:
+    module, _, attribute = path.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), attribute)
+    return function
+
+
 def _values(parser: ArgumentParser, words: list[str]) -> dict[str, Any]:
     try:
         options = parser.parse_args(_tidy(words)).as_dict()
@@ -207,11 +228,15 @@ def _values(parser: ArgumentParser, words: list[str]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name != "config"}
 
 
-def _parser(name: str, command: Command, function: Callable[..., Any]) -> ArgumentParser:
+def _parser(
+    name: str, command: Command, function: Callable[..., Any]
+) -> tuple[ArgumentParser, list[str]]:
+    """The parser, and the options that it takes but the function does not."""
     examples = "\n".join(f"  {example}" for example in command.examples + command.online)
+    taken = ASIDE.format(command.beside.partition(":")[2]) if command.beside else ""
     parser = ArgumentParser(
         prog=f"rscontrast {name}",
-        description=f"{command.help}\n\nexamples:\n{examples}",
+        description=f"{command.help}{taken}\n\nexamples:\n{examples}",
         exit_on_error=False,
         formatter_class=_formatter(),
     )
@@ -228,12 +253,18 @@ def _parser(name: str, command: Command, function: Callable[..., Any]) -> Argume
         parser.add_argument(f"--{option}", type=kind, required=needed, help=HELP[option])
     if command.writes:
         parser.add_argument("--out", type=str, required=True, help="GeoParquet to write")
-    parser.add_function_arguments(function, skip=by_hand, fail_untyped=False)
+    own = parser.add_function_arguments(function, skip=by_hand, fail_untyped=False)
+    aside = []
+    if command.beside:
+        aside = parser.add_function_arguments(_named(command.beside), skip={*by_hand, *own})
     if "seed" not in inspect.signature(function).parameters:
         parser.add_argument("--seed", type=int, default=0, help="nothing is drawn here")
-    return parser
+    return parser, aside
 
 
+ASIDE = (
+    "\n\nA config of {0} can be given as it is: options that matter for {0} alone are left aside."
+)
 AREAS = ("aoi", "event_area")
 HELP = {
     "source": "path or URL of an API, a catalog, items or stac-geoparquet; or a provider's name",

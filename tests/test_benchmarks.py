@@ -3,7 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "loader.py"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SCRIPT = BENCHMARKS / "loader.py"
 
 
 def test_loader_quick(tmp_path):
@@ -33,3 +34,23 @@ def test_loader_quick(tmp_path):
     }
     assert report["settings"]["seed"] == 0
     assert {"cores", "size", "torchgeo", "gdal"} <= set(report["settings"])
+
+
+def test_augment_quick(tmp_path):
+    file = tmp_path / "rows.json"
+    command = [sys.executable, str(BENCHMARKS / "augment.py"), "--quick", "--json", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_text())
+    rows = {row["name"]: row for row in report["rows"]}
+    assert all(set(row) == {"name", "value", "unit", "bound", "holds"} for row in rows.values())
+    assert all(row["value"] > 0 for name, row in rows.items() if name != "part: the rest")
+    peers = {"torchvision", "torchvision, no hue", "torchvision, 8 bits", "TorchGeo"}
+    peers |= {"lightly", "lightly, 8 bits"}
+    bounds = {name: row["bound"] for name, row in rows.items() if row["unit"] == "ratio"}
+    assert bounds == {f"ours to {peer}": 1 for peer in peers}
+    assert peers | {"ours", "step: views to the step", "part: blur"} <= set(rows)
+    assert report["settings"]["seed"] == 0
+    assert {"cores", "batch", "bands", "size", "torch", "lightly", "load"} <= set(
+        report["settings"]
+    )

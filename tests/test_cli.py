@@ -10,18 +10,22 @@ import time
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import pystac
 import pytest
 import shapely
 import yaml
+from PIL import Image
 
-from rscontrast.cli import COMMANDS, main
+from rscontrast.cli import COMMANDS, SCENES, main
 from rscontrast.datasets import CachedPairs
 from rscontrast.models import load_encoder
+from rscontrast.report import views as sheet
 from rscontrast.stac import read_items, read_pairs
 from rscontrast.stac.index import item_dicts
 from rscontrast.stac.provider import read_provider
+from rscontrast.viewing import choose_bands
 from tests.interrupt import heed_ctrl_c
 from tests.stac.generated import optical
 from tests.stac.light_api import LightApi
@@ -177,6 +181,56 @@ def test_draw_once_and_train_on_it(checkout, capsys):
     line = f"{train} {tiny} --items runs/items.parquet --tolerance 1d"
     assert "items: got 'GeoDataFrame'; allowed: not given with" in refused(capsys, line[11:])
     assert record["statistics"] == cached.attributes["statistics"]
+
+
+def test_views_are_drawn_as_a_pretraining_with_that_config_sees_them(checkout, tmp_path, capsys):
+    """The config is that of a pretraining, with all that a picture has no use for."""
+    settings = {"items": "runs/items.parquet", "pairs": "runs/pairs.parquet", "method": "simclr"}
+    settings |= {"bands": ["blue", "green", "red", "nir"], "epochs": 3, "lr": 0.1, "length": 64}
+    settings |= {"patch_size": 64, "view_size": 48, "out": "runs/encoder.pt"}
+    settings |= {"views": {"preset": "simclr", "views": 3, "flatten": True}, "batch_size": 16}
+    config = tmp_path / "pretrain.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    drawn = []
+    for seed in (0, 0, 1):
+        line = f"views --config {config} --out {tmp_path}/v.png --patches 3 --seed {seed}"
+        assert main(shlex.split(line)) == 0
+        assert capsys.readouterr().out == f"{tmp_path}/v.png\n"
+        drawn.append(np.asarray(Image.open(tmp_path / "v.png")))
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+    wide = 2 * sheet.MARGIN + 5 * (sheet.CELL + sheet.GAP) - sheet.GAP  # two dates, three views
+    above, row = sheet.TITLE + 2 * sheet.NOTE, sheet.HEADING + sheet.CELL + sheet.GAP
+    tall = 2 * sheet.MARGIN + above + 3 * row - sheet.GAP
+    np.testing.assert_allclose(drawn[0].shape[:2], np.array([tall, wide]) * sheet.DPI, atol=2)
+    assert not Path("runs/encoder.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("--out runs/v.jpg", ["out", "v.jpg", ".png"]),
+        ("--show red,violet --out runs/v.png", ["show", "violet", "nir"]),
+        ("--show red,red,nir,nir --out runs/v.png", ["show", "one, two or three"]),
+        ("--views.preset simclir --out runs/v.png", ["preset", "simclir", "simclr"]),
+        ("--views.colour 3 --out runs/v.png", ["views", "colour"]),
+        ("--patches 0 --out runs/v.png", ["patches", "1 or more"]),
+    ],
+)
+def test_views_that_cannot_be_drawn_get_one_line(checkout, capsys, more, words):
+    line = f"views {SCENES} --bands red,nir --patch_size 32 {more}"
+    text = refused(capsys, line)
+    assert all(word in text for word in words), text
+    assert not Path("runs/v.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("show", "found"), [(None, [2, 1, 0]), (["nir", "red"], [3, 2]), (["nir"], [3])]
+)
+def test_bands_are_shown_by_name(show, found):
+    assert choose_bands(["blue", "green", "red", "nir"], show) == found
+    assert choose_bands(["B8", "B4", "B3", "B2"]) == [0, 1, 2]
+    assert choose_bands(["vv"]) == [0]
 
 
 def test_config_file_equals_options(checkout, tmp_path):

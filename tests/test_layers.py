@@ -29,7 +29,7 @@ LAYERS = [
     "io augment models",
     "datasets", "samplers", "loader",
     "tasks datamodules mapping",
-    "fit", "stages caching", "study report", "pairing",
+    "fit", "stages caching", "study report", "pairing viewing",
     "demo", "cli",
 ]  # fmt: skip
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts.split()}

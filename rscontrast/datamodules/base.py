@@ -8,6 +8,7 @@ from torchgeo.datamodules import GeoDataModule
 from torchgeo.datasets.utils import Sample
 from tqdm import tqdm
 
+from rscontrast.augment.replay import Seeds
 from rscontrast.datamodules.statistics import BandStatistics, band_statistics
 from rscontrast.datasets import STACDataset
 from rscontrast.errors import InputError
@@ -37,7 +38,7 @@ class ThreadedDataModule(GeoDataModule):
         self._training: PairLoader | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the training is in its draws, and for the record the statistics of the bands.
+        """Where the training is in its draws and views, and for the record the bands' statistics.
 
         Lightning puts it into its checkpoints. It asks the loader too, but does not give a loader
         its state back if a task looked at ``estimated_stepping_batches``, as ours do for their
@@ -45,10 +46,11 @@ class ThreadedDataModule(GeoDataModule):
         """
         if self._training is None:
             return {}
-        return self._training.state_dict() | {"statistics": self.statistics}
+        own = {"statistics": self.statistics, "views": self._seeds.calls}
+        return self._training.state_dict() | own
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the draws from there; :meth:`setup` was called.
+        """Go on with the draws and views from there; :meth:`setup` was called.
 
         Raises:
             InputError: the state is of other draws: of another seed or length.
@@ -57,6 +59,12 @@ class ThreadedDataModule(GeoDataModule):
             raise InputError("state", sorted(state_dict), "the state of such a datamodule")
         sampler: Any = self.train_sampler
         sampler.load_state_dict(state_dict["sampler"])
+        self._seeds.calls = state_dict.get("views", 0)
+
+    @property
+    def _seeds(self) -> Seeds:
+        """Of the views of the training; augmentations that are not ours have none of their own."""
+        return getattr(self.train_aug, "seeds", None) or Seeds(None)
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Batches to train on.

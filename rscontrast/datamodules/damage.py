@@ -64,7 +64,7 @@ class DamageDataModule(ThreadedDataModule):
             label_share: share (0-1] of the labelled places (patches of a grid) that may be
                 used, drawn by ``seed``.
             num_workers: reading processes; 0 reads in this one, by threads.
-            seed: of the share and the draws.
+            seed: of the share, the draws and the turns.
             contract: of the pretrained encoder; None: statistics of the patches.
             tolerance: as the pairs were made with.
             progress: show bars.
@@ -115,7 +115,7 @@ class DamageDataModule(ThreadedDataModule):
             found = self._statistics(dataset, some, seed=self.seed, progress=self.progress)
             self.contract = found.contract(self.bands, source.ground_res)
         self.class_weights = class_weights(patches.counts.sum(axis=0))
-        self.train_dataset, self.train_aug = dataset, Dihedral(self.contract)
+        self.train_dataset, self.train_aug = dataset, Dihedral(self.contract, seed=self.seed)
         draws = LabelledPatchSampler(patches, self.length, self.seed)
         sampler = EpochSampler(draws, seed=self.seed)
         self.train_sampler = sampler  # type: ignore[assignment]  # TorchGeo declares only its own

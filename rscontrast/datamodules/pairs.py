@@ -75,7 +75,7 @@ class PairDataModule(ThreadedDataModule):
                 the cache, or 1024.
             view_size: side of a view, pixels; default: that of the patch.
             num_workers: reading processes; 0 reads in this one, by threads.
-            seed: of places, dates, splits and statistics.
+            seed: of places, dates, splits, statistics and views.
             views: arguments of :class:`rscontrast.augment.PairViews`.
             tolerance: as the pairs were made with.
             progress: show a bar while the statistics are estimated.
@@ -179,7 +179,7 @@ class PairDataModule(ThreadedDataModule):
             contract, self.statistics = self.cached.contract, self.cached.attributes["statistics"]
             numbers = ShuffledSampler(len(self.cached), self.length, self.seed)
             self._use("train", self.cached, EpochSampler(numbers, seed=self.seed))
-        self.train_aug = self.val_aug = self.test_aug = self._views(contract)
+        self.train_aug, self.val_aug, self.test_aug = (self._views(contract, n) for n in NAMES)
         self.contract = contract
 
     def _setup_drawn(self) -> SensorContract:
@@ -234,9 +234,11 @@ class PairDataModule(ThreadedDataModule):
         if self.redraws:
             self.redraws = dict(state_dict.get("redraws", self.redraws))
 
-    def _views(self, contract: SensorContract) -> PairViews:
+    def _views(self, contract: SensorContract, split: str) -> PairViews:
+        seed = whole("seed", self.views.get("seed", self.seed), least=0)
+        own = derived(seed, SEEDS[split])
         try:
-            return PairViews(contract, self.view_size, **self.views)
+            return PairViews(contract, self.view_size, **{**self.views, "seed": own})
         except TypeError as error:
             raise InputError("views", self.views, f"arguments of PairViews ({error})") from error
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
-from rscontrast.augment.views import as_pair
+from rscontrast.augment.layout import as_pair
 from rscontrast.errors import InputError
 from rscontrast.models.checkpoint import load_encoder
 from rscontrast.models.damage import SiameseSegmenter

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
-from rscontrast.augment.views import as_pair
+from rscontrast.augment.layout import as_pair
 from rscontrast.losses import InfoNCE, LossOutput, gather_embeddings
 from rscontrast.models.checkpoint import load_encoder
 from rscontrast.models.encoder import create_encoder, embed, embedding_size

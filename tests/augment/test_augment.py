@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rscontrast.augment import Dihedral, Normalise, PairViews, SpectralJitter
-from rscontrast.augment.views import as_pair
+from rscontrast.augment.layout import as_pair
 from rscontrast.errors import InputError
 from rscontrast.types import SensorContract
 
@@ -217,11 +217,6 @@ def test_another_layout_is_refused(shape):
         as_pair(torch.zeros(shape), 3)
 
 
-class Unmoved(torch.nn.Module):
-    def forward(self, *given):
-        return given
-
-
 def test_statistics_follow_the_batch_to_its_device():
     """Nobody moves a datamodule's modules; the device "meta" stands in for a GPU."""
     contract = SensorContract(("a", "b"), 1.0, (0.1, 0.2), (1.0, 2.0))
@@ -230,7 +225,9 @@ def test_statistics_follow_the_batch_to_its_device():
     out = Normalise(contract)(image, valid)
     assert out.device.type == "meta"
     assert out.shape == image.shape
-    views = PairViews(contract, 8)
-    views.geometry = Unmoved()  # kornia looks at values, of which "meta" has none
-    views.blur = torch.nn.Identity()
-    assert views({"image": image, "valid": valid})["image"].device.type == "meta"
+    for preset in ("reflectance", "simclr", "byol"):
+        views = PairViews(contract, 8, preset=preset, min_overlap=0.5, cutout=0.3)
+        made = views({"image": image, "valid": valid})
+        again = views({"image": image, "valid": valid}, made["params"])
+        for key in ("image", "valid", "view_matrix", "rectangle"):
+            assert made[key].device.type == again[key].device.type == "meta"
