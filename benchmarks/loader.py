@@ -388,8 +388,8 @@ def memory(run: Run) -> None:
     run.add("memory: threads, growth over the patches", threads["growth"] / MB, "MB", FLAT)
     imports = found["bare"]["imports"]
     run.add("memory: what importing torch and TorchGeo costs", imports / MB, "MB")
-    for method, own in (("fork", 0.0), ("spawn", imports)):
-        beyond = (found[method]["peak"] - own) / MB
+    for method in ("fork", "spawn"):
+        beyond = (found[method]["peak"] - imports) / MB
         run.add(f"memory: worker, {method}, beyond that", beyond, "MB", 300)
 
 

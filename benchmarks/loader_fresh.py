@@ -51,7 +51,7 @@ def bare(_: dict, __: str) -> dict[str, float]:
     import torch  # noqa: F401  # what importing costs is what is asked
     import torchgeo.datasets  # noqa: F401
 
-    return {"imports": private("self")}
+    return {"imports": own("self")}
 
 
 def memory(job: dict, method: str) -> dict[str, object]:
@@ -123,7 +123,7 @@ class Watch:
                 self.seen.append((self.done, resident()))
                 continue
             pids = [str(child.pid) for child in multiprocessing.active_children()]
-            sizes = [size for size in map(private, pids) if size]
+            sizes = [size for size in map(own, pids) if size]
             if sizes:
                 self.seen.append((self.done, max(sizes)))
 
@@ -142,10 +142,14 @@ def resident() -> float:
     return _sum("/proc/self/status", "VmRSS:")
 
 
-def private(pid: str) -> float:
-    """Bytes that only this process has; 0 where it has ended."""
+def own(pid: str) -> float:
+    """Bytes of a process that are no file's; 0 where it has ended.
+
+    Not those that the system calls private: pages of a library, or of a parent, become so when
+    another process lets go of them, or has them taken away while it waits.
+    """
     try:
-        return _sum(f"/proc/{pid}/smaps_rollup", "Private_Clean:", "Private_Dirty:")
+        return _sum(f"/proc/{pid}/status", "RssAnon:", "RssShmem:")
     except (OSError, ProcessLookupError):
         return 0
 

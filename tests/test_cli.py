@@ -187,7 +187,7 @@ def test_views_are_drawn_as_a_pretraining_with_that_config_sees_them(checkout, t
     """The config is that of a pretraining, with all that a picture has no use for."""
     settings = {"items": "runs/items.parquet", "pairs": "runs/pairs.parquet", "method": "simclr"}
     settings |= {"bands": ["blue", "green", "red", "nir"], "epochs": 3, "lr": 0.1, "length": 64}
-    settings |= {"patch_size": 64, "view_size": 48, "out": "runs/encoder.pt"}
+    settings |= {"patch_size": 64, "view_size": 48, "out": "runs/untrained.pt"}
     settings |= {"views": {"preset": "simclr", "views": 3, "flatten": True}, "batch_size": 16}
     config = tmp_path / "pretrain.yaml"
     config.write_text(yaml.safe_dump(settings))
@@ -203,7 +203,7 @@ def test_views_are_drawn_as_a_pretraining_with_that_config_sees_them(checkout, t
     above, row = sheet.TITLE + 2 * sheet.NOTE, sheet.HEADING + sheet.CELL + sheet.GAP
     tall = 2 * sheet.MARGIN + above + 3 * row - sheet.GAP
     np.testing.assert_allclose(drawn[0].shape[:2], np.array([tall, wide]) * sheet.DPI, atol=2)
-    assert not Path("runs/encoder.pt").exists()
+    assert not Path("runs/untrained.pt").exists()
 
 
 @pytest.mark.parametrize(
