@@ -12,6 +12,7 @@ from rscontrast.augment.blur import Blur
 from rscontrast.augment.cutout import RegionCutout
 from rscontrast.augment.geometry import draw, rectangles, to_map
 from rscontrast.augment.layout import as_dates, extras, is_single, usable
+from rscontrast.augment.named import named
 from rscontrast.augment.normalise import Normalise
 from rscontrast.augment.operations import Operation, draw_all, run
 from rscontrast.augment.presets import recipe
@@ -49,6 +50,7 @@ class PairViews(nn.Module):
         dihedral: bool = True,
         min_overlap: float = 0.0,
         registration: float = 0.0,
+        operations: Mapping[str, Mapping[str, Any] | None] | None = None,
         cutout: float = 0.0,
         gain: float | None = None,
         band_gain: float | None = None,
@@ -72,6 +74,8 @@ class PairViews(nn.Module):
             min_overlap: least share (0-1) of the smaller of any two views that the other holds.
             registration: patch pixels by up to which each view is moved along x and y, as dates
                 that are not registered well.
+            operations: more of them, after those of the preset: names and fields, see
+                :func:`rscontrast.augment.named.named`.
             cutout: share (0-1) of each of nine regions that is cut out of half of the views, see
                 :class:`rscontrast.augment.cutout.RegionCutout`; 0: none.
             gain: of "reflectance", see :class:`rscontrast.augment.SpectralJitter`, also the next
@@ -95,10 +99,12 @@ class PairViews(nn.Module):
         )  # fmt: skip
         own = {"gain": gain, "band_gain": band_gain, "offset": offset, "blur": blur}
         given = {name: value for name, value in own.items() if value is not None}
-        self.operations = _operations(preset, chosen.operations, given)
+        own_ones = _operations(preset, chosen.operations, given)
+        all_of = replace(chosen, operations=(*own_ones, *named(operations or {})))
+        self.operations = all_of.operations
         if cutout != 0:
             self.operations += (_cutout(cutout),)
-        self.views, self.flatten = whole("views", views, multiple=chosen.period), flatten
+        self.views, self.flatten = whole("views", views, multiple=all_of.period), flatten
         self.seeds = Seeds(seed)
         self.normalise = Normalise(contract)
 
