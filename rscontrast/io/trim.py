@@ -9,18 +9,23 @@ import ctypes
 import itertools
 import math
 import os
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 EVERY = 16
 """Blocks between two looks."""
 
-GROWTH = 40 * 2**20
+LOOKS = 4
+"""Looks of which the lowest counts: what a batch takes and lets go is no growth."""
+
+GROWTH = 16 * 2**20
 """Bytes by which a process has grown when it is time: to take pages again costs time too."""
 
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 _blocks = itertools.count(1)
+_looks: deque[float] = deque(maxlen=LOOKS)
 _least = [math.inf]
 
 
@@ -40,13 +45,14 @@ def note_block() -> None:
     """Count a block that was decoded; now and then one hands memory back."""
     if next(_blocks) % EVERY or _trim is None:
         return
-    held = _resident()
-    if held > _least[0] + GROWTH:
+    _looks.append(_resident())
+    lowest = min(_looks)
+    if len(_looks) == LOOKS and lowest > _least[0] + GROWTH:
         _trim(0)
+        _looks.clear()
         # What is left is in use.
-        _least[0] = _resident()
-    else:
-        _least[0] = min(_least[0], held)
+        lowest = _least[0] = _resident()
+    _least[0] = min(_least[0], lowest)
 
 
 def _resident() -> int:

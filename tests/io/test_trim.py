@@ -9,7 +9,7 @@ from rscontrast.io import trim
 
 HOLES = """
 from pathlib import Path
-from rscontrast.io.trim import EVERY, note_block
+from rscontrast.io.trim import EVERY, LOOKS, note_block
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -22,7 +22,7 @@ for n in range(1500):
     stay.append(bytearray(700))
 held = resident()
 large.clear()
-for _ in range(EVERY - 1):
+for _ in range(EVERY * LOOKS - 1):
     note_block()
 before = resident()
 note_block()
