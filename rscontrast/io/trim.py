@@ -9,6 +9,7 @@ import ctypes
 import itertools
 import math
 import os
+import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,8 @@ PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _blocks = itertools.count(1)
 _looks: deque[float] = deque(maxlen=LOOKS)
 _least = [math.inf]
+_looking = threading.Lock()
+"""One looks; the others have something better to do than to wait."""
 
 
 def _find() -> Callable[[int], int] | None:
@@ -43,12 +46,19 @@ _trim = _find()
 
 def note_block() -> None:
     """Count a block that was decoded; now and then one hands memory back."""
-    if next(_blocks) % EVERY or _trim is None:
+    if next(_blocks) % EVERY or _trim is None or not _looking.acquire(blocking=False):
         return
+    try:
+        _look(_trim)
+    finally:
+        _looking.release()
+
+
+def _look(trim: Callable[[int], int]) -> None:
     _looks.append(_resident())
     lowest = min(_looks)
     if len(_looks) == LOOKS and lowest > _least[0] + GROWTH:
-        _trim(0)
+        trim(0)
         _looks.clear()
         # What is left is in use.
         lowest = _least[0] = _resident()

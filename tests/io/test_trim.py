@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -28,6 +30,17 @@ before = resident()
 note_block()
 print(held, before, resident())
 """
+
+
+def test_many_threads_look(monkeypatch):
+    """One trims at each look, while the others note theirs."""
+    monkeypatch.setattr(trim, "EVERY", 1)
+    monkeypatch.setattr(trim, "LOOKS", 1)
+    monkeypatch.setattr(trim, "GROWTH", -(2**50))
+    monkeypatch.setattr(trim, "_looks", deque(maxlen=1))
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(trim.note_block) for _ in range(2000)]:
+            done.result()
 
 
 @pytest.mark.skipif(trim._trim is None, reason="this C library hands nothing back when told to")
