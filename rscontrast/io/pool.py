@@ -19,6 +19,9 @@ THREADS = {"disk": min(4, (os.cpu_count() or 1) + 1), "server": 24, "sample": 3}
 """Threads that read. Decoding keeps a core busy, and many more threads than cores wait for Python's
 lock; those that wait for a server cost nothing. Samples of a batch wait for either."""
 
+READERS = {"disk", "server"}
+"""Those that call GDAL."""
+
 LINGER = 5.0
 """Seconds that a fork waits for threads to end."""
 
@@ -111,6 +114,8 @@ class _Process:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self.shelving = threading.Lock()
+        """Another: a fork waits for threads that may ask for a shelf."""
         self.threads: dict[str, ThreadPoolExecutor] = {}
         self.ids: list[int] = []
         """What the system calls the threads."""
@@ -122,15 +127,16 @@ _inherited: list[object] = []
 
 
 def submit[Value](where: str, make: Callable[..., Value], *arguments: Any) -> "Future[Value]":
-    """Have something done on one of the threads of this process for "disk" or "server"."""
+    """Have something done on one of the threads of this process for it, see :data:`THREADS`."""
     here = _process
     with here.lock:
         if where not in here.threads:
-            here.threads[where] = ThreadPoolExecutor(
-                THREADS[where],
-                f"rscontrast-{where}",
-                lambda: here.ids.append(threading.get_native_id()),
-            )
+
+            def enter() -> None:
+                if where in READERS:
+                    here.ids.append(threading.get_native_id())
+
+            here.threads[where] = ThreadPoolExecutor(THREADS[where], f"rscontrast-{where}", enter)
         return here.threads[where].submit(make, *arguments)
 
 
@@ -140,7 +146,7 @@ def shelf[Key: Hashable, Value](
     """The shelf of that name of this process, made when first asked for."""
     here = _process
     if name not in here.shelves:
-        with here.lock:
+        with here.shelving:
             here.shelves.setdefault(name, make())
     return here.shelves[name]
 
@@ -150,9 +156,9 @@ def _pause() -> None:
     here = _process
     here.lock.acquire()
     if here.threads:
-        for threads in here.threads.values():
-            threads.shutdown()
-        here.threads.clear()
+        # Not those that wait for them: they go on asking, for which they need the lock.
+        for where in READERS & here.threads.keys():
+            here.threads.pop(where).shutdown()
         # Python counts a thread as ended while GDAL still takes down what it kept for it.
         tasks = [Path(f"/proc/self/task/{number}") for number in here.ids]
         until = time.monotonic() + LINGER

@@ -24,7 +24,7 @@ from rscontrast.errors import AssetError, InputError
 from rscontrast.io import ItemSource, read_classes, read_dates, read_mosaic
 from rscontrast.io import cells as cells_module
 from rscontrast.io.handles import handle
-from rscontrast.io.pool import Shelf, shelf
+from rscontrast.io.pool import LINGER, Shelf, shelf, submit
 from rscontrast.io.read import block_shape
 from tests.world import centres, footprint, grid, source, write_raster
 
@@ -535,6 +535,35 @@ def test_a_fork_in_the_midst_of_reading(tmp_path):
         assert all(reader.result(60) for reader in readers)
     assert [child.exitcode for child in children] == [0] * len(children)
     assert {answer.get() for _ in children} == {float(pixels[:50, :50].sum())}
+
+
+def test_a_fork_while_samples_are_read(tmp_path):
+    """Threads that wait for the reading ones ask for more of it while the fork waits for these."""
+    path = write_raster(tmp_path / "a.tif", numbers()[None], BOX, compress="deflate")
+    band, stop = scene(path), threading.Event()
+
+    def read_on():
+        reads = 0
+        while not stop.is_set() and reads < 10_000:
+            read_mosaic([band], part(13 * reads % 500, 7 * reads % 600, 90, 90))
+            reads += 1
+        return reads
+
+    context = multiprocessing.get_context("fork")
+    answer = context.SimpleQueue()
+    readers = [submit("sample", read_on) for _ in range(3)]
+    children = [context.Process(target=fork_and_read, args=(band, answer)) for _ in range(6)]
+    begun = time.monotonic()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
+        for child in children:
+            child.start()
+    assert time.monotonic() - begun < 6 * LINGER  # nor is the end of these threads waited for
+    for child in children:
+        child.join(60)
+    stop.set()
+    assert all(reader.result(60) for reader in readers)
+    assert [child.exitcode for child in children] == [0] * len(children)
 
 
 class TestMasksBesideNodata:
