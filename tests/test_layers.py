@@ -14,9 +14,9 @@ import rscontrast
 INNER = {
     "Choice", "Cover", "EpochShares", "Files", "Fitter", "KnownBounds", "LabelledPatchSampler",
     "LabelledPatches", "LazyPairs", "ListedPairs", "LocatedItems", "Lookup", "Lot",
-    "NativePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource", "PatchDraws",
-    "ReadsAnyGrid", "ReadsDates", "SameDraws", "ScheduledTask", "ShuffledSampler", "Sides",
-    "Stratum", "ThreadedDataModule",
+    "MomentumTask", "NativePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource", "PatchDraws",
+    "ReadsAnyGrid", "ReadsDates", "SSLTask", "SameDraws", "ScheduledTask", "ShuffledSampler", "Sides",
+    "Stratum", "ThreadedDataModule", "Views",
 }  # fmt: skip
 
 ROOT = Path(rscontrast.__file__).parent
