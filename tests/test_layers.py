@@ -12,8 +12,8 @@ import rscontrast
 
 # Public classes that only their own package speaks of.
 INNER = {
-    "BatchLoss", "Choice", "Contrast", "Cover", "EpochShares", "Files", "Fitter", "Held",
-    "KnownBounds", "LabelledPatchSampler", "LabelledPatches", "LazyPairs", "ListedPairs",
+    "BatchLoss", "Choice", "Contrast", "Cover", "Determined", "EpochShares", "Files", "Fitter",
+    "Held", "KnownBounds", "LabelledPatchSampler", "LabelledPatches", "LazyPairs", "ListedPairs",
     "LocatedItems", "Lookup", "Lot", "MomentumTask", "NativePatches", "Onto", "PairDraw",
     "PairDraws", "PairSet", "PairSource", "PatchDraws", "QueueLoss", "ReadsAnyGrid", "ReadsDates",
     "SSLTask", "SameDraws", "ScheduledTask", "ShuffledSampler", "Sides", "Stratum",
