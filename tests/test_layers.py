@@ -41,7 +41,8 @@ FORBIDDEN = {
     "mapping": {"lightning", "rscontrast.tasks"},
     "tasks": {"rscontrast.stac", "rscontrast.io", "rscontrast.datasets"},
     "datamodules": {"rscontrast.losses", "rscontrast.models", "rscontrast.tasks"},
-    "metrics": {"torch"},
+    "metrics/segmentation": {"torch"},
+    "metrics": {"lightning", "kornia", "torchgeo"},
 }
 
 
