@@ -17,6 +17,7 @@ INNER = {
     "NativePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource", "PatchDraws",
     "ReadsAnyGrid", "ReadsDates", "SameDraws", "ScheduledTask", "ShuffledSampler", "Sides",
     "Stratum", "ThreadedDataModule",
+    "DatedPatches", "NormalisePatches", "Signals",
 }  # fmt: skip
 
 ROOT = Path(rscontrast.__file__).parent
@@ -29,7 +30,7 @@ LAYERS = [
     "io augment models",
     "datasets", "samplers", "loader",
     "tasks datamodules mapping",
-    "fit", "stages caching", "study report", "pairing viewing",
+    "fit", "stages caching embedding", "study report", "pairing viewing",
     "demo", "cli",
 ]  # fmt: skip
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts.split()}

@@ -51,7 +51,8 @@ def embedding_std(embeddings: Tensor) -> Tensor:
         InputError: another shape.
     """
     unit = _unit("embeddings", embeddings)
-    return unit.std(0, correction=0).mean() * unit.shape[1] ** 0.5
+    std: Tensor = unit.std(0, correction=0)
+    return std.mean() * math.sqrt(unit.shape[1])
 
 
 @_exact
@@ -101,7 +102,8 @@ def alignment(view1: Tensor, view2: Tensor, *, alpha: float = 2.0) -> Tensor:
     first, second = _unit("view1", view1), _unit("view2", view2)
     if first.shape != second.shape:
         raise InputError("view2", tuple(second.shape), f"the shape of view1, {tuple(first.shape)}")
-    return (first - second).norm(dim=1).pow(alpha).mean()
+    distance = torch.linalg.vector_norm(first - second, dim=1)
+    return distance.pow(alpha).mean()
 
 
 @_exact
@@ -169,7 +171,8 @@ def knn_predict(
     known, asked = _unit("train", train), _unit("test", test)
     classes = _classes(known, labels, asked)
     found = []
-    for block in asked.split(BLOCK):
+    for start in range(0, len(asked), BLOCK):
+        block = asked[start : start + BLOCK]
         cosine, nearest = (block @ known.T).topk(min(k, len(known)), dim=1)
         # The largest weight is 1: at a small temperature e^(cos / t) leaves float32.
         weight = ((cosine - cosine[:, :1]) / temperature).exp()

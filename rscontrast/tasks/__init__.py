@@ -2,4 +2,5 @@
 
 from rscontrast.tasks.damage import DamageSegmentation as DamageSegmentation
 from rscontrast.tasks.false import FALSE as FALSE
+from rscontrast.tasks.probe import OnlineProbe as OnlineProbe
 from rscontrast.tasks.simclr import SimCLR as SimCLR
