@@ -12,12 +12,12 @@ import rscontrast
 
 # Public classes that only their own package speaks of.
 INNER = {
-    "Choice", "Cover", "EpochShares", "Files", "Fitter", "KnownBounds", "LabelledPatchSampler",
-    "LabelledPatches", "LazyPairs", "ListedPairs", "LocatedItems", "Lookup", "Lot",
-    "NativePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource", "PatchDraws",
-    "ReadsAnyGrid", "ReadsDates", "SameDraws", "ScheduledTask", "ShuffledSampler", "Sides",
-    "Stratum", "ThreadedDataModule",
-    "DatedPatches", "NormalisePatches", "Signals",
+    "Choice", "Cover", "DatedPatches", "EpochShares", "Files", "Fitter", "KnownBounds",
+    "LabelledPatchSampler", "LabelledPatches", "LazyPairs", "ListedPairs", "LocatedItems", "Lookup",
+    "Lot", "MomentumTask", "NativePatches", "NormalisePatches", "Onto", "PairDraw", "PairDraws",
+    "PairSet", "PairSource", "PatchDraws", "ReadsAnyGrid", "ReadsDates", "SSLTask", "SameDraws",
+    "ScheduledTask", "ShuffledSampler", "Sides", "Signals", "Stratum", "ThreadedDataModule",
+    "Views",
 }  # fmt: skip
 
 ROOT = Path(rscontrast.__file__).parent

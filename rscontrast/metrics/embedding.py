@@ -102,7 +102,7 @@ def alignment(view1: Tensor, view2: Tensor, *, alpha: float = 2.0) -> Tensor:
     first, second = _unit("view1", view1), _unit("view2", view2)
     if first.shape != second.shape:
         raise InputError("view2", tuple(second.shape), f"the shape of view1, {tuple(first.shape)}")
-    distance = torch.linalg.vector_norm(first - second, dim=1)
+    distance: Tensor = torch.linalg.vector_norm(first - second, dim=1)
     return distance.pow(alpha).mean()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from rscontrast.errors import whole
 from rscontrast.metrics.embedding import alignment, effective_rank, embedding_std, uniformity
 
-MOST = 4096
+MOST = 2048
 """Samples of an epoch that are looked at, over all ranks."""
 
 type Found = dict[str, float]
