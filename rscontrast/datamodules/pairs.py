@@ -288,7 +288,7 @@ class PairDataModule(ThreadedDataModule):
         """Each patch of a grid over each place, at each of its dates, in a fixed order."""
         return PairLoader(
             self._valid_attribute("predict_dataset"),
-            self.batch_size,
+            batch_size=self.batch_size,  # by name: Lightning makes it anew with another one
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
             threads=self.threads,

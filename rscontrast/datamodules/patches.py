@@ -50,7 +50,13 @@ class DatedPatches(Dataset[Sample]):
         self.draws: list[tuple[slice, slice, slice]] = []
         for x, y in GriddedPlaceSampler(images, size=size, roi=pairings.roi):
             times = {t for *_, both in pairings._iter_subset((x, y)) for t in both}
-            self.draws += [(x, y, t) for t in sorted(times, key=lambda t: (t.start, t.stop))]
+            # With steps, which a grid leaves open.
+            patch = [
+                slice(side.start, side.stop, step)
+                for side, step in zip((x, y), images.res, strict=True)
+            ]
+            in_time = sorted(times, key=lambda t: (t.start, t.stop))
+            self.draws += [(patch[0], patch[1], t) for t in in_time]
 
     def __len__(self) -> int:
         """Patches and dates."""
