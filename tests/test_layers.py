@@ -12,12 +12,12 @@ import rscontrast
 
 # Public classes that only their own package speaks of.
 INNER = {
-    "Choice", "Cover", "DatedPatches", "EpochShares", "Files", "Fitter", "KnownBounds",
-    "LabelledPatchSampler", "LabelledPatches", "LazyPairs", "ListedPairs", "LocatedItems", "Lookup",
-    "Lot", "MomentumTask", "NativePatches", "NormalisePatches", "Onto", "PairDraw", "PairDraws",
-    "PairSet", "PairSource", "PatchDraws", "ReadsAnyGrid", "ReadsDates", "SSLTask", "SameDraws",
-    "ScheduledTask", "ShuffledSampler", "Sides", "Signals", "Stratum", "ThreadedDataModule",
-    "Views",
+    "BatchLoss", "Choice", "Contrast", "Cover", "DatedPatches", "Determined", "EpochShares",
+    "Files", "Fitter", "Held", "KnownBounds", "LabelledPatchSampler", "LabelledPatches",
+    "LazyPairs", "ListedPairs", "LocatedItems", "Lookup", "Lot", "MomentumTask", "NativePatches",
+    "NormalisePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource", "PatchDraws",
+    "QueueLoss", "ReadsAnyGrid", "ReadsDates", "SSLTask", "SameDraws", "ScheduledTask",
+    "ShuffledSampler", "Sides", "Signals", "Stratum", "ThreadedDataModule", "Views",
 }  # fmt: skip
 
 ROOT = Path(rscontrast.__file__).parent
