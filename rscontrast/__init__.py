@@ -1,8 +1,8 @@
 """Temporal pairs from a STAC catalog, encoders from pairs, damage maps from encoders.
 
 The stages of the job, each usable alone: ``search``, ``pair_items``, ``cache``, ``pretrain``,
-``finetune``, ``evaluate``, ``map_pairs``. Each is imported when it is first used: a search needs
-no torch.
+``embed``, ``finetune``, ``evaluate``, ``map_pairs``. Each is imported when it is first used: a
+search needs no torch.
 """
 
 from importlib import import_module
@@ -17,6 +17,7 @@ _STAGES = {
     "split_by_place": "rscontrast.stac",
     "cache": "rscontrast.caching",
     "pretrain": "rscontrast.stages",
+    "embed": "rscontrast.embedding",
     "finetune": "rscontrast.stages",
     "evaluate": "rscontrast.mapping",
     "map_pairs": "rscontrast.mapping",

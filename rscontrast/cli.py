@@ -122,6 +122,17 @@ COMMANDS = {
         instead="cache",
         beside="rscontrast.stages:pretrain",
     ),
+    "embed": Command(
+        "rscontrast.embedding:embed",
+        "write the embedding of each patch at each date as GeoParquet",
+        (
+            f"rscontrast embed {SCENES} --encoder runs/encoder.pt --patch_size 64"
+            " --out runs/embeddings.parquet",
+        ),
+        tables=("items", "pairs"),
+        text=("provider",),
+        cut="nothing was kept: a table is written whole",
+    ),
     "finetune": Command(
         "rscontrast.stages:finetune",
         "train a segmenter of two dates on labelled pairs",

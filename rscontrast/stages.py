@@ -6,6 +6,8 @@ from typing import Any
 
 import geopandas as gpd
 import lightning.pytorch as pl
+import pandas as pd
+import shapely
 
 from rscontrast.datamodules import DamageDataModule, PairDataModule
 from rscontrast.datamodules.draws import AREA
@@ -14,6 +16,7 @@ from rscontrast.errors import InputError, choose, whole
 from rscontrast.fit import Precision, fit
 from rscontrast.io.labels import require_label
 from rscontrast.models.checkpoint import load_encoder, save_encoder, save_segmenter
+from rscontrast.models.item import write_model_item
 from rscontrast.models.start import require_bands
 from rscontrast.stac.pairing.file import SomePairs
 from rscontrast.stac.provider import Provider
@@ -76,6 +79,8 @@ def pretrain(
         out: checkpoint to write; TorchGeo's decoders load it too. While training lasts, the
             encoder of the last finished epoch stands beside it, with ``.partial`` in its name, and
             all that the run needs to go on, with ``.resume.ckpt``.
+            stands beside it, with ``.item.json``. While training lasts, the encoder of the last
+            finished epoch stands there, with ``.partial`` in its name.
         bands: asset keys, band names or common names; the channel order. Default: the cache's.
         method: "simclr", "false", "moco" or "byol".
         encoder: name of an encoder of segmentation_models_pytorch, or "tu-" and a timm model.
@@ -173,7 +178,17 @@ def pretrain(
             save_encoder(path, task.model, encoder, data.contract)
 
     fit(task, data, Path(out), save, epochs, device, precision, progress, accumulate, resume)
+    known = {} if data.cached is not None else _extent(data.pairs)
+    write_model_item(out, method=method, hyperparameters=task.hparams, **known)
     return Path(out)
+
+
+def _extent(pairs: gpd.GeoDataFrame) -> dict[str, Any]:
+    """Hull of the ground of pairs, and their first and last date."""
+    dates = [pd.to_datetime(pairs[f"{side}_datetime"], utc=True) for side in ("pre", "post")]
+    interval = min(d.min() for d in dates), max(d.max() for d in dates)
+    hull = shapely.convex_hull(shapely.GeometryCollection(pairs.geometry.to_crs(4326).to_list()))
+    return {"geometry": hull, "interval": tuple(date.to_pydatetime() for date in interval)}
 
 
 def finetune(

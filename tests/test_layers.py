@@ -12,12 +12,12 @@ import rscontrast
 
 # Public classes that only their own package speaks of.
 INNER = {
-    "BatchLoss", "Choice", "Contrast", "Cover", "Determined", "EpochShares", "Files", "Fitter",
-    "Held", "KnownBounds", "LabelledPatchSampler", "LabelledPatches", "LazyPairs", "ListedPairs",
-    "LocatedItems", "Lookup", "Lot", "MomentumTask", "NativePatches", "Onto", "PairDraw",
-    "PairDraws", "PairSet", "PairSource", "PatchDraws", "QueueLoss", "ReadsAnyGrid", "ReadsDates",
-    "SSLTask", "SameDraws", "ScheduledTask", "ShuffledSampler", "Sides", "Stratum",
-    "ThreadedDataModule", "Views",
+    "BatchLoss", "Choice", "Contrast", "Cover", "DatedPatches", "Determined", "EpochShares",
+    "Files", "Fitter", "Held", "KnownBounds", "LabelledPatchSampler", "LabelledPatches",
+    "LazyPairs", "ListedPairs", "LocatedItems", "Lookup", "Lot", "MomentumTask", "NativePatches",
+    "NormalisePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource", "PatchDraws",
+    "QueueLoss", "ReadsAnyGrid", "ReadsDates", "SSLTask", "SameDraws", "ScheduledTask",
+    "ShuffledSampler", "Sides", "Signals", "Stratum", "ThreadedDataModule", "Views",
 }  # fmt: skip
 
 ROOT = Path(rscontrast.__file__).parent
@@ -30,7 +30,7 @@ LAYERS = [
     "io augment models",
     "datasets", "samplers", "loader",
     "tasks datamodules mapping",
-    "fit", "stages caching", "study report", "pairing viewing",
+    "fit", "stages caching embedding", "study report", "pairing viewing",
     "demo", "cli",
 ]  # fmt: skip
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts.split()}
@@ -42,7 +42,8 @@ FORBIDDEN = {
     "mapping": {"lightning", "rscontrast.tasks"},
     "tasks": {"rscontrast.stac", "rscontrast.io", "rscontrast.datasets"},
     "datamodules": {"rscontrast.losses", "rscontrast.models", "rscontrast.tasks"},
-    "metrics": {"torch"},
+    "metrics/segmentation": {"torch"},
+    "metrics": {"lightning", "kornia", "torchgeo"},
 }
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import geopandas as gpd
@@ -11,10 +12,12 @@ from torchgeo.datasets.utils import Sample
 from rscontrast.augment import PairViews
 from rscontrast.datamodules.base import ThreadedDataModule
 from rscontrast.datamodules.draws import AREA, PairDraws, SameDraws, ShuffledSampler, derived
+from rscontrast.datamodules.patches import DatedPatches, NormalisePatches
 from rscontrast.datamodules.splits import ALL, require_shares, split_pairs
 from rscontrast.datasets import STACDataset, TemporalPairDataset
 from rscontrast.datasets.cache import CachedPairs
 from rscontrast.errors import InputError, positive, whole
+from rscontrast.loader import PairLoader
 from rscontrast.samplers import EpochSampler
 from rscontrast.stac import read_items
 from rscontrast.stac.pairing.file import SomePairs, as_frame, select_items
@@ -171,8 +174,12 @@ class PairDataModule(ThreadedDataModule):
             InputError: the tables do not fit each other, or the patch does not fit the places.
             AssetError: a file cannot be read.
         """
-        if self.contract is not None:
-            return
+        if self.contract is None:
+            self._setup_views()
+        if stage == "predict":
+            self._setup_predict()
+
+    def _setup_views(self) -> None:
         if self.cached is None:
             contract = self._setup_drawn()
         else:
@@ -181,6 +188,20 @@ class PairDataModule(ThreadedDataModule):
             self._use("train", self.cached, EpochSampler(numbers, seed=self.seed))
         self.train_aug, self.val_aug, self.test_aug = (self._views(contract, n) for n in NAMES)
         self.contract = contract
+
+    def _setup_predict(self) -> None:
+        """Each patch at each date of all splits, normalised as the training was."""
+        if self.cached is not None:
+            allowed = "None, but items and pairs: a cache does not say where its patches lie"
+            raise InputError("cache", str(self.cached.path), allowed)
+        images = pair_images(self.items, self.pairs, self.bands, self.provider)
+        size, tolerance = int(self.draws.patch_size), self.draws.tolerance
+        self.predict_dataset = DatedPatches(images, self.pairs, size, tolerance)
+        self._normalise_predictions()
+
+    def _normalise_predictions(self) -> None:
+        if self.contract is not None:
+            self.predict_aug = NormalisePatches(self.contract)
 
     def _setup_drawn(self) -> SensorContract:
         shares = dict(zip(NAMES, self.splits, strict=True))
@@ -229,7 +250,12 @@ class PairDataModule(ThreadedDataModule):
         return found | {"redraws": dict(self.redraws)} if found and self.redraws else found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As the base."""
+        """As the base; to predict, only the statistics that the encoder was trained with."""
+        if self.contract is not None and self.predict_dataset is not None:
+            mean, std = (tuple(state_dict["statistics"][name]) for name in ("mean", "std"))
+            self.contract = replace(self.contract, mean=mean, std=std)
+            self._normalise_predictions()
+            return
         super().load_state_dict(state_dict)
         if self.redraws:
             self.redraws = dict(state_dict.get("redraws", self.redraws))
@@ -257,6 +283,17 @@ class PairDataModule(ThreadedDataModule):
         if self.test_dataset is None:
             raise InputError("splits", self.splits, "a share above 0 for test, the third one")
         return super().test_dataloader()
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """Each patch of a grid over each place, at each of its dates, in a fixed order."""
+        return PairLoader(
+            self._valid_attribute("predict_dataset"),
+            batch_size=self.batch_size,  # by name: Lightning makes it anew with another one
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            threads=self.threads,
+            prefetch=self.prefetch,
+        )
 
 
 def _cached_size(cached: CachedPairs, patch_size: int | None) -> int:

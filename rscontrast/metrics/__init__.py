@@ -1,1 +1,1 @@
-"""Scores of maps against reference labels, in NumPy only."""
+"""Scores: of maps against reference labels (NumPy only), and of embeddings."""

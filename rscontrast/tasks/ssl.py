@@ -17,6 +17,8 @@ from rscontrast.models.recompute import recompute_blocks
 from rscontrast.models.start import load_start
 from rscontrast.tasks.base import ScheduledTask
 from rscontrast.tasks.optimisers import WARMUP
+from rscontrast.tasks.predicted import Embedded, embed_batch
+from rscontrast.tasks.signals import Signals
 
 SAMPLE_WEIGHTS = ("share", "usable")
 """By usable pixels: their share, or 1 for any and 0 for none."""
@@ -95,6 +97,7 @@ class SSLTask(ScheduledTask):
             BandError: it has another number of bands.
         """
         super().__init__()
+        self.signals = Signals()
         choose("sample_weight", sample_weight, SAMPLE_WEIGHTS)
         whole("seed", seed, least=0)
         self._scale()
@@ -181,9 +184,21 @@ class SSLTask(ScheduledTask):
 
     @torch.no_grad()
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
-        """Log the loss of a batch that is not trained on."""
-        loss, _ = self.contrast(batch)
+        """Log the loss of a batch that is not trained on; collect what else it says."""
+        loss, diagnostics = self.contrast(batch)
         self.log("val_loss", loss, batch_size=len(batch["image"]))
+        views = self.views(batch)
+        self.signals.update(self(views.view1), self(views.view2), views.weight, diagnostics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what the epoch says, see :class:`rscontrast.tasks.signals.Signals`."""
+        found = self.signals.compute()
+        self.signals.reset()
+        self.log_dict({f"val_{name}": value for name, value in found.items()}, sync_dist=True)
+
+    def predict_step(self, batch: Sample, batch_idx: int) -> Embedded:
+        """Embed each date of each patch; where it is and when comes along."""
+        return embed_batch(self, batch, self.hparams["in_channels"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the sensor contract, with which Lightning's checkpoint is an encoder's too."""
