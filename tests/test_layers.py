@@ -12,11 +12,11 @@ import rscontrast
 
 # Public classes that only their own package speaks of.
 INNER = {
-    "Choice", "Cover", "EpochShares", "Files", "Fitter", "KnownBounds", "LabelledPatchSampler",
-    "LabelledPatches", "LazyPairs", "ListedPairs", "LocatedItems", "Lookup", "Lot",
-    "NativePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource", "PatchDraws",
-    "ReadsAnyGrid", "ReadsDates", "SameDraws", "ScheduledTask", "ShuffledSampler", "Sides",
-    "Stratum", "ThreadedDataModule",
+    "BatchLoss", "Choice", "Contrast", "Cover", "Determined", "EpochShares", "Files", "Fitter",
+    "Held", "KnownBounds", "LabelledPatchSampler", "LabelledPatches", "LazyPairs", "ListedPairs",
+    "LocatedItems", "Lookup", "Lot", "NativePatches", "Onto", "PairDraw", "PairDraws", "PairSet",
+    "PairSource", "PatchDraws", "QueueLoss", "ReadsAnyGrid", "ReadsDates", "SameDraws",
+    "ScheduledTask", "ShuffledSampler", "Sides", "Stratum", "ThreadedDataModule",
 }  # fmt: skip
 
 ROOT = Path(rscontrast.__file__).parent
