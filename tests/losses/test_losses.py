@@ -27,6 +27,7 @@ from rscontrast.losses import (
     queue_glofnd,
     queue_info_nce,
 )
+from rscontrast.losses.contrast import batch_contrast
 from tests.losses.cases import BATCH_CASES, CASES, QUEUE_CASES, Case, Inputs
 
 
@@ -338,3 +339,17 @@ def test_a_family_holds_every_loss() -> None:
 def test_one_query_is_enough() -> None:
     for case in QUEUE_CASES:
         assert_same(case, case.loss, case.expected, case.inputs(1))
+
+
+def test_a_threshold_of_1_leaves_out_none_of_identical_embeddings() -> None:
+    generator = torch.Generator().manual_seed(0)
+    view = torch.randn(8, 33, generator=generator).repeat(2, 1)
+    assert batch_contrast(view, view, 0.5).negatives.max() > 2  # a cosine above 1, by a rounding
+    plain = info_nce(view, view).loss
+    for found in (
+        glofnd(view, view, torch.ones(16)),
+        false_negative_attraction(view, view, threshold=1.0),
+        false_negative_elimination(view, view, threshold=1.0),
+    ):
+        assert found.diagnostics["false_negative_share"] == 0
+        assert torch.equal(found.loss, plain)
