@@ -54,3 +54,25 @@ def test_augment_quick(tmp_path):
     assert {"cores", "batch", "bands", "size", "torch", "lightly", "load"} <= set(
         report["settings"]
     )
+
+
+def test_losses_quick(tmp_path):
+    file = tmp_path / "rows.json"
+    command = [sys.executable, str(BENCHMARKS / "losses.py"), "--quick", "--json", str(file)]
+    command += ["--only", "cost", "memory", "loop"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_text())
+    rows = {row["name"]: row for row in report["rows"]}
+    assert all(set(row) == {"name", "value", "unit", "bound", "holds"} for row in rows.values())
+    assert all(row["value"] > 0 for row in rows.values() if row["unit"] != "matrices")
+    bounds = {row["bound"] for row in rows.values() if row["unit"] == "times"}
+    assert bounds == {None, 1.4}
+    assert rows["128: FALSE nearest to NT-Xent"]["bound"] == 1.4
+    beyond = [row for name, row in rows.items() if "FALSE" in name and "beyond" in name]
+    assert len(beyond) == 10
+    # What is held does not depend on the machine's load: this bound is settled here too.
+    assert all(row["bound"] == 2 and row["holds"] for row in beyond)
+    assert rows["128: peak of NT-Xent"]["value"] > 2
+    assert report["settings"]["seed"] == 0
+    assert {"cores", "sizes", "dim", "torch", "load"} <= set(report["settings"])

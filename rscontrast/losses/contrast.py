@@ -7,6 +7,7 @@ a queue (every entry of the queue is); the loss itself is one formula for both.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class Contrast:
             return values.mean()
         return (values * self.weight).sum() / self.weight.sum()
 
-    @torch.no_grad()
+    @cached_property
     def same_class(self) -> Tensor | None:
         """Boolean [A, M]: negatives of the anchor's class; None without labels."""
         if self.labels is None:
@@ -56,7 +57,7 @@ class Contrast:
     def diagnostics(self) -> dict[str, Tensor]:
         """What every loss logs: ``positive_similarity`` and, with labels, ``same_class_share``."""
         shown = {"positive_similarity": self.average(self.positive) * self.temperature}
-        same = self.same_class()
+        same = self.same_class
         if same is not None:
             shown["same_class_share"] = same.sum() / (self.negatives > -math.inf).sum()
         return shown

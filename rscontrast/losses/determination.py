@@ -154,7 +154,7 @@ def describe(contrast: Contrast, found: Determined) -> dict[str, Tensor]:
         0, found.anchor, found.accepted.to(contrast.positive.dtype)
     )
     similarity = logits.masked_fill(~found.accepted, 0.0).sum() * contrast.temperature
-    same = contrast.same_class()
+    same = contrast.same_class
     hits = None if same is None else (same[found.anchor, found.negative] & found.accepted).sum()
     return summary(contrast, each, similarity, hits)
 
@@ -175,7 +175,7 @@ def summary(
     shown = contrast.diagnostics()
     shown["false_negative_share"] = contrast.average((each > 0).to(each.dtype))
     shown["false_negative_similarity"] = similarity / found
-    same = contrast.same_class()
+    same = contrast.same_class
     if same is not None and hits is not None:
         shown["false_negative_precision"] = hits / found
         shown["false_negative_recall"] = hits / same.sum()

@@ -143,7 +143,7 @@ def _loss(contrast: Contrast, thresholds: Tensor) -> LossOutput:
 
 def _describe(contrast: Contrast, above: Tensor, each: Tensor) -> dict[str, Tensor]:
     similarity = torch.where(above, contrast.negatives, 0.0).sum() * contrast.temperature
-    same = contrast.same_class()
+    same = contrast.same_class
     return summary(contrast, each, similarity, None if same is None else (same & above).sum())
 
 

@@ -1,425 +1,355 @@
-"""Every batch-contrastive loss through the same checks, then each against its oracle."""
+"""Every image-level loss through the same checks."""
 
 import math
-import os
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from rscontrast.errors import InputError
 from rscontrast.losses import (
-    FALSELoss,
-    InfoNCE,
+    BATCH,
+    QUEUE,
     LossOutput,
+    debiased_contrastive,
     false_contrastive,
-    gather_embeddings,
+    false_negative_attraction,
+    false_negative_elimination,
+    glofnd,
     info_nce,
+    queue_debiased_contrastive,
+    queue_false_contrastive,
+    queue_false_negative_attraction,
+    queue_false_negative_elimination,
+    queue_glofnd,
+    queue_info_nce,
 )
-from rscontrast.losses.false import (
-    determine_above,
-    determine_global,
-    determine_nearest,
-    log_calibrated_positive,
-)
-from rscontrast.losses.info_nce import similarity_logits
-from tests.oracles import contrastive as oracle
-
-SELECT = ("global", "nearest", "above")
+from rscontrast.losses.contrast import batch_contrast
+from tests.losses.cases import BATCH_CASES, CASES, QUEUE_CASES, Case, Inputs
 
 
-@dataclass(frozen=True)
-class Case:
-    """A loss, its module with the same arguments, and the symmetry that its rule has."""
-
-    name: str
-    function: Callable[..., LossOutput]
-    module: Callable[..., nn.Module]
-    order_free: bool = True
-
-    def __str__(self) -> str:
-        return self.name
+def value_and_gradients(
+    case: Case, loss: Callable[..., Tensor], inputs: Inputs
+) -> tuple[Tensor, ...]:
+    leaves = [x.detach().clone().requires_grad_() for x in case.trained(inputs)]
+    value = loss(*leaves, *inputs[len(leaves) :])
+    return (value.detach(), *torch.autograd.grad(value, leaves))
 
 
-def _false_case(select: str, **kwargs: object) -> Case:
-    settings = {"select": select, "positive_threshold": -1.0, "confidence": 0.7} | kwargs
-    name = "-".join(["false", select, *kwargs])
-    function, module = partial(false_contrastive, **settings), partial(FALSELoss, **settings)
-    return Case(name, function, module, order_free=select != "global")
+def assert_same(
+    case: Case, loss: Callable[..., Tensor], expected: Callable[..., Tensor], inputs: Inputs
+) -> None:
+    torch.testing.assert_close(
+        value_and_gradients(case, loss, inputs), value_and_gradients(case, expected, inputs)
+    )
 
 
-CASES = [
-    Case("info_nce", info_nce, InfoNCE),
-    _false_case("global"),
-    _false_case("nearest"),
-    _false_case("nearest", symmetric=True),
-    _false_case("above", margin=0.5, max_selected=3),
-]
-
-
-def make_views(
-    count: int = 6, dim: int = 5, noise: float = 0.3, seed: int = 0
-) -> tuple[Tensor, Tensor]:
-    """Two noisy views of ``count`` random embeddings, float64, not normalised."""
-    generator = torch.Generator().manual_seed(seed)
-    first = torch.randn(count, dim, generator=generator, dtype=torch.float64)
-    second = first + noise * torch.randn(count, dim, generator=generator, dtype=torch.float64)
-    return 3 * first, second
-
-
-def make_cosine(views: tuple[Tensor, Tensor]) -> Tensor:
-    return similarity_logits(*views, temperature=1.0).fill_diagonal_(1.0)
-
-
-def gradients(loss: Callable[..., Tensor], views: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-    leaves = [view.detach().clone().requires_grad_() for view in views]
-    return torch.autograd.grad(loss(*leaves), leaves)
+def without(case: Case, inputs: Inputs, kept: Tensor) -> Inputs:
+    samples = case.per_sample(inputs)
+    return (*(x[kept] for x in samples), *inputs[len(samples) :])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 class TestEveryLoss:
+    @pytest.mark.parametrize("temperature", [0.07, 0.5])
+    def test_equals_the_literal_loops(self, case: Case, temperature: float) -> None:
+        for seed in range(2):
+            loss = partial(case.loss, temperature=temperature)
+            expected = partial(case.expected, temperature=temperature)
+            assert_same(case, loss, expected, case.inputs(seed=seed))
+
+    def test_branch_is_alive(self, case: Case) -> None:
+        plain = QUEUE_CASES[0] if case.queue else BATCH_CASES[0]
+        if case is not plain:
+            inputs = case.inputs()
+            assert abs(case.loss(*inputs) - plain.loss(*inputs)) > 1e-3
+
+    def test_gradcheck(self, case: Case) -> None:
+        inputs = case.inputs(4, 3)
+        leaves = tuple(x.requires_grad_() for x in case.trained(inputs))
+        rest = inputs[len(leaves) :]
+        assert torch.autograd.gradcheck(lambda *given: case.loss(*given, *rest), leaves)
+
+    def test_keys_and_queue_have_no_gradient(self, case: Case) -> None:
+        inputs = [x.requires_grad_() for x in case.inputs()]
+        case.loss(*inputs).backward()
+        has = [x.grad is not None for x in inputs]
+        assert has == ([True, False, False] if case.queue else [True, True])
+
     def test_returns_scalar_and_detached_diagnostics(self, case: Case) -> None:
-        leaves = [view.requires_grad_() for view in make_views()]
-        output = case.function(*leaves)
+        inputs = [x.requires_grad_() for x in case.inputs()]
+        labels = torch.tensor([0, 0, 1, 1, 2, 2])
+        given = {"labels": labels}
+        given |= {"queue_labels": torch.tensor([0, 0, 0, 1, 1, 2, 2])} if case.queue else {}
+        plain, output = case.function(*inputs), case.function(*inputs, **given)
         assert isinstance(output, LossOutput)
         assert output.loss.shape == ()
-        assert output.loss.requires_grad
-        assert output.diagnostics
+        assert torch.equal(plain.loss, output.loss)
         for value in output.diagnostics.values():
             assert value.shape == ()
             assert not value.requires_grad
+        assert set(output.diagnostics) > set(plain.diagnostics)
+        share = 14 / 42 if case.queue else 24 / 120
+        assert output.diagnostics["same_class_share"].item() == pytest.approx(share)
 
     def test_module_equals_function(self, case: Case) -> None:
-        views = make_views()
+        inputs = case.inputs()
+        weight = torch.tensor([1, 0, 2, 1, 1, 0.5])
         module = case.module(temperature=0.2)
-        assert torch.equal(module(*views).loss, case.function(*views, temperature=0.2).loss)
+        loss = module(*inputs, weight=weight).loss
+        assert torch.equal(loss, case.loss(*inputs, weight=weight, temperature=0.2))
         assert not list(module.parameters())
-        assert not list(module.buffers())
+        assert module.needs_index == bool(list(module.buffers()))
+        assert "temperature=0.2" in repr(module)
 
     @pytest.mark.parametrize("noise", [0.01, 1.0])
     def test_low_temperature_in_float32(self, case: Case, noise: float) -> None:
-        views = make_views(16, 8, noise)
-        leaves = [view.float().requires_grad_() for view in views]
-        output = case.function(*leaves, temperature=0.01)
-        output.loss.backward()
-        assert all(leaf.grad.isfinite().all() for leaf in leaves)
-        expected = case.function(*[v.double() for v in leaves], temperature=0.01).loss
-        torch.testing.assert_close(output.loss.double(), expected, atol=2e-4, rtol=1e-4)
+        inputs = [x.float() for x in case.inputs(16, 8, noise)]
+        single = value_and_gradients(case, partial(case.loss, temperature=0.01), tuple(inputs))
+        double = case.loss(*(x.double() for x in inputs), temperature=0.01)
+        assert all(x.isfinite().all() for x in single)
+        assert single[0].dtype == torch.float32
+        torch.testing.assert_close(single[0].double(), double, atol=2e-4, rtol=1e-4)
 
-    def test_low_temperature_under_bf16_autocast(self, case: Case) -> None:
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+    def test_low_temperature_under_autocast(self, case: Case, dtype: torch.dtype) -> None:
         torch.manual_seed(0)
         layer = nn.Linear(8, 8)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            embedding1, embedding2 = layer(torch.randn(16, 8)), layer(torch.randn(16, 8))
-            loss = case.function(embedding1, embedding2, temperature=0.01).loss
-        assert embedding1.dtype == torch.bfloat16
+        inputs = [x.float() for x in case.inputs(16, 8)]
+        with torch.autocast("cpu", dtype=dtype):
+            embeddings = [layer(x) for x in inputs]
+            loss = case.loss(*embeddings, temperature=0.01)
+        assert embeddings[0].dtype == dtype
         assert loss.dtype == torch.float32
-        assert torch.equal(loss, case.function(embedding1, embedding2, temperature=0.01).loss)
+        assert torch.equal(loss, case.loss(*(x.float() for x in embeddings), temperature=0.01))
         loss.backward()
         assert loss.isfinite()
         assert layer.weight.grad.isfinite().all()
 
-    def test_gradcheck(self, case: Case) -> None:
-        leaves = tuple(view.requires_grad_() for view in make_views(4, 3))
-        assert torch.autograd.gradcheck(lambda a, b: case.function(a, b).loss, leaves)
-
-    def test_order_of_samples_and_views(self, case: Case) -> None:
-        view1, view2 = make_views(8)
-        order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
-        loss = case.function(view1, view2).loss
-        permuted = case.function(view1[order], view2[order]).loss
-        swapped = case.function(view2, view1).loss
-        unchanged = [torch.allclose(loss, other) for other in (permuted, swapped)]
-        assert all(unchanged) == case.order_free
+    def test_order_of_samples_is_free(self, case: Case) -> None:
+        inputs, order = case.inputs(8), torch.tensor([3, 0, 7, 4, 6, 1, 2, 5])
+        others = [without(case, inputs, order)]
+        if case.queue:
+            others.append((*inputs[:2], inputs[2].flip(0)))
+        else:
+            others.append((inputs[1], inputs[0]))
+        loss = case.loss(*inputs)
+        assert all(torch.allclose(loss, case.loss(*x)) for x in others) == case.order_free
 
     def test_scale_of_embeddings_is_free(self, case: Case) -> None:
-        view1, view2 = make_views()
-        torch.testing.assert_close(
-            case.function(view1, view2).loss, case.function(7 * view1, view2 / 7).loss
-        )
+        first, *rest = inputs = case.inputs()
+        torch.testing.assert_close(case.loss(*inputs), case.loss(7 * first, *(x / 7 for x in rest)))
 
     def test_batch_of_two(self, case: Case) -> None:
-        views = make_views(2)
-        assert case.function(*views).loss.isfinite()
-        assert all(
-            g.isfinite().all() for g in gradients(lambda a, b: case.function(a, b)[0], views)
-        )
+        inputs = case.inputs(2)
+        assert all(x.isfinite().all() for x in value_and_gradients(case, case.loss, inputs))
+        assert_same(case, case.loss, case.expected, inputs)
 
     def test_identical_embeddings(self, case: Case) -> None:
-        views = (torch.ones(4, 3), torch.ones(4, 3))
-        output = case.function(*views, temperature=0.01)
-        assert 0 <= output.loss <= math.log(7) + 1e-5
-        grads = gradients(lambda a, b: case.function(a, b, temperature=0.01).loss, views)
-        assert all(grad.abs().max() < 1e-3 for grad in grads)
+        inputs = tuple(torch.ones_like(x).float() for x in case.inputs(4, 3))
+        loss = partial(case.loss, temperature=0.01)
+        value, *gradients = value_and_gradients(case, loss, inputs)
+        assert -1e-5 <= value <= math.log(8) + 1e-5
+        assert all(x.abs().max() < 1e-3 for x in gradients)
 
     def test_nan_is_not_hidden(self, case: Case) -> None:
-        for which in (0, 1):
-            views = make_views()
-            views[which][2, 1] = math.nan
-            assert case.function(*views).loss.isnan()
+        for which in range(len(case.inputs())):
+            inputs = case.inputs()
+            inputs[which][2, 1] = math.nan
+            assert case.loss(*inputs).isnan()
+
+    @pytest.mark.parametrize("filled", [None, 0.0, 1e30, math.inf, math.nan])
+    def test_weight_0_removes_a_sample(self, case: Case, filled: float | None) -> None:
+        inputs, weight = case.inputs(), torch.tensor([1, 0.5, 0, 2, 0, 1]).double()
+        kept = weight > 0
+        if filled is not None:
+            for x in case.per_sample(inputs):
+                x[~kept, 1:] = filled
+        less, weights = without(case, inputs, kept), weight[kept]
+        value, *found = value_and_gradients(case, partial(case.loss, weight=weight), inputs)
+        alone = value_and_gradients(case, partial(case.loss, weight=weights), less)
+        torch.testing.assert_close((value, *(x[kept] for x in found)), alone)
+        assert all((x[~kept] == 0).all() for x in found)
+        literal = value_and_gradients(case, partial(case.expected, weight=weights), less)
+        torch.testing.assert_close(alone, literal)
+
+    def test_removed_samples_are_not_logged(self, case: Case) -> None:
+        inputs, labels = case.inputs(), torch.tensor([0, 0, 1, 1, 2, 2])
+        weight = torch.tensor([1.0, 1, 0, 1, 0, 1])
+        for x in case.per_sample(inputs):
+            x[weight == 0] = math.nan
+        classes = {"queue_labels": torch.arange(7) % 3} if case.queue else {}
+        whole = case.function(*inputs, weight=weight, labels=labels, **classes)
+        less = without(case, inputs, weight > 0)
+        alone = case.function(*less, labels=labels[weight > 0], **classes)
+        for name, value in alone.diagnostics.items():
+            torch.testing.assert_close(whole.diagnostics[name], value, equal_nan=True, msg=name)
+
+    def test_equal_weights_are_none(self, case: Case) -> None:
+        weight = torch.full((6,), 0.3)
+        assert_same(case, partial(case.loss, weight=weight), case.loss, case.inputs())
+
+    @pytest.mark.parametrize("left", [0, 1])
+    @pytest.mark.parametrize("temperature", [0.01, 0.5])
+    def test_no_or_one_sample_is_left(self, case: Case, left: int, temperature: float) -> None:
+        inputs = tuple(x.float() for x in case.inputs())
+        weight = torch.zeros(6)
+        weight[:left] = 1
+        for x in case.per_sample(inputs):
+            x[left:] = math.nan
+        loss = partial(case.loss, weight=weight, temperature=temperature)
+        value, *gradients = value_and_gradients(case, loss, inputs)
+        if left and case.queue:
+            assert value.isfinite()
+        else:
+            assert value == 0
+            assert all((x == 0).all() for x in gradients)
+
+    @pytest.mark.parametrize(
+        ("weight", "message"),
+        [
+            ([1.0, 1, -0.1, 1, 1, 1], r"weight: got \[-0.1.*, 1.0\]; allowed: 0 or more, finite"),
+            ([1.0, 1, math.nan, 1, 1, 1], "weight: got"),
+            ([1.0, 1, math.inf, 1, 1, 1], "weight: got"),
+            ([1.0, 1], r"weight: got \(2,\); allowed: one a sample, \(6,\)"),
+            ([[1.0] * 6], r"weight: got \(1, 6\)"),
+        ],
+    )
+    def test_bad_weight(self, case: Case, weight: list[Any], message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            case.function(*case.inputs(), weight=torch.tensor(weight))
+
+    def test_bad_labels(self, case: Case) -> None:
+        with pytest.raises(InputError, match=r"^labels: got \(12,\)"):
+            case.function(*case.inputs(), labels=torch.zeros(12))
 
     @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
     def test_bad_temperature(self, case: Case, temperature: float) -> None:
         with pytest.raises(InputError, match=r"^temperature: got .*; allowed: a finite number"):
-            case.function(*make_views(), temperature=temperature)
+            case.function(*case.inputs(), temperature=temperature)
         with pytest.raises(InputError, match=r"^temperature: got"):
             case.module(temperature=temperature)
 
-    @pytest.mark.parametrize(
-        ("shape1", "shape2", "message"),
-        [
-            ((4, 3), (4, 2), r"view2: got \(4, 2\); allowed: the shape of view1, \(4, 3\)"),
-            ((4, 3), (5, 3), r"view2: got \(5, 3\)"),
-            ((1, 3), (1, 3), r"view1: got \(1, 3\); allowed: .*N >= 2"),
-            ((4,), (4,), r"view1: got \(4,\)"),
-            ((4, 3, 2, 2), (4, 3, 2, 2), r"view1: got \(4, 3, 2, 2\)"),
-            ((4, 0), (4, 0), r"view1: got \(4, 0\)"),
-        ],
-    )
-    def test_bad_shapes(
-        self, case: Case, shape1: tuple[int, ...], shape2: tuple[int, ...], message: str
-    ) -> None:
-        with pytest.raises(InputError, match=message):
-            case.function(torch.rand(shape1), torch.rand(shape2))
 
-
+@pytest.mark.parametrize("case", BATCH_CASES, ids=str)
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("shape1", "shape2", "message"),
     [
-        ({"confidence": -0.1}, "confidence: got -0.1; allowed: a number from 0 to 1"),
-        ({"confidence": 1.1}, "confidence: got 1.1"),
-        ({"confidence": math.nan}, "confidence: got nan"),
-        ({"positive_threshold": math.nan}, "positive_threshold: got nan"),
-        ({"select": "neerest"}, "select: got 'neerest'; .*did you mean 'nearest'"),
-        ({"margin": -0.1}, "margin: got -0.1"),
-        ({"max_selected": 0}, "max_selected: got 0"),
+        ((4, 3), (4, 2), r"view2: got \(4, 2\); allowed: the shape of view1, \(4, 3\)"),
+        ((4, 3), (5, 3), r"view2: got \(5, 3\)"),
+        ((1, 3), (1, 3), r"view1: got \(1, 3\); allowed: .*N >= 2"),
+        ((4,), (4,), r"view1: got \(4,\)"),
+        ((4, 3, 2, 2), (4, 3, 2, 2), r"view1: got \(4, 3, 2, 2\)"),
+        ((4, 0), (4, 0), r"view1: got \(4, 0\)"),
     ],
 )
-def test_false_refuses_bad_settings(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        false_contrastive(*make_views(), **settings)
-    with pytest.raises(InputError, match=message):
-        FALSELoss(**settings)
-
-
-def test_false_refuses_labels_of_another_length() -> None:
-    with pytest.raises(InputError, match="labels: got"):
-        false_contrastive(*make_views(6), labels=torch.zeros(12))
-
-
-def _assert_same(
-    loss: Callable[..., Tensor], expected: Callable[..., Tensor], views: tuple[Tensor, Tensor]
+def test_bad_views(
+    case: Case, shape1: tuple[int, ...], shape2: tuple[int, ...], message: str
 ) -> None:
-    torch.testing.assert_close(loss(*views), expected(*views))
-    torch.testing.assert_close(gradients(loss, views), gradients(expected, views))
+    with pytest.raises(InputError, match=message):
+        case.function(torch.rand(shape1), torch.rand(shape2))
 
 
-@pytest.mark.parametrize("temperature", [0.07, 0.5])
-def test_info_nce_equals_the_double_loop(temperature: float) -> None:
-    _assert_same(
-        lambda a, b: info_nce(a, b, temperature=temperature).loss,
-        lambda a, b: oracle.nt_xent(a, b, temperature),
-        make_views(),
-    )
-
-
-@pytest.mark.parametrize("temperature", [0.07, 0.5])
-def test_info_nce_equals_lightly(temperature: float) -> None:
-    # Imported here, so that the spawned ranks, which import this module, need not wait for it.
-    from lightly.loss import NTXentLoss
-
-    _assert_same(
-        lambda a, b: info_nce(a, b, temperature=temperature).loss,
-        NTXentLoss(temperature=temperature),
-        make_views(),
-    )
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("threshold", [-1.0, 0.95])
-@pytest.mark.parametrize("select", [*SELECT, "symmetric"])
-def test_false_equals_the_double_loop(select: str, threshold: float, seed: int) -> None:
-    views = make_views(seed=seed)
-    cos = oracle.cosines(*views)
-    pairs = {
-        "global": oracle.global_pairs(cos, threshold, 0.5),
-        "nearest": oracle.nearest_pairs(cos, threshold),
-        "above": oracle.above_pairs(cos, threshold, 0.4, 2),
-    }
-    pairs["symmetric"] = pairs["nearest"] | {(j, i) for i, j in pairs["nearest"]}
-    settings = {"confidence": 0.6, "positive_threshold": threshold, "margin": 0.4}
-    rule = "nearest" if select == "symmetric" else select
-    settings |= {"select": rule, "symmetric": select == "symmetric", "max_selected": 2}
-    _assert_same(
-        lambda a, b: false_contrastive(a, b, **settings).loss,
-        lambda a, b: oracle.calibrated(a, b, 0.5, dict.fromkeys(pairs[select], 0.6)),
-        views,
-    )
-
-
-@pytest.mark.parametrize("select", SELECT)
+@pytest.mark.parametrize("case", QUEUE_CASES, ids=str)
 @pytest.mark.parametrize(
-    "off", [{"confidence": 0.0, "positive_threshold": -1.0}, {"positive_threshold": 1.1}]
+    ("shapes", "message"),
+    [
+        (((4,), (4,), (5, 3)), r"query: got \(4,\)"),
+        (((4, 3), (5, 3), (5, 3)), r"key: got \(5, 3\); allowed: the shape of query, \(4, 3\)"),
+        (((4, 3), (4, 3), (5, 2)), r"queue: got \(5, 2\); allowed: a shape \[K, 3\]"),
+        (((4, 3), (4, 3), (0, 3)), r"queue: got \(0, 3\)"),
+    ],
 )
-def test_false_switched_off_is_info_nce(select: str, off: dict[str, float]) -> None:
-    _assert_same(
-        lambda a, b: false_contrastive(a, b, select=select, margin=0.5, **off).loss,
-        lambda a, b: info_nce(a, b).loss,
-        make_views(),
-    )
+def test_bad_queue(case: Case, shapes: list[tuple[int, ...]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        case.function(*(torch.rand(shape) for shape in shapes))
 
 
-@pytest.mark.parametrize("case", CASES[1:], ids=str)
-def test_branch_is_alive(case: Case) -> None:
-    views = make_views()
-    plain, calibrated = info_nce(*views).loss, case.function(*views).loss
-    assert calibrated < plain - 1e-3
+@pytest.mark.parametrize("case", QUEUE_CASES, ids=str)
+def test_bad_queue_labels(case: Case) -> None:
+    with pytest.raises(InputError, match=r"^queue_labels: got \(6,\)"):
+        case.function(*case.inputs(), queue_labels=torch.zeros(6))
 
 
-def test_signals_add_up_to_all_others() -> None:
-    views = make_views()
-    cosine, logits = make_cosine(views), similarity_logits(*views, temperature=0.5)
-    determined = determine_above(cosine, 0.5, margin=0.5)
-    assert determined.sum() > 4
-    pairs = dict.fromkeys(map(tuple, determined.nonzero().tolist()), 0.3)
-    negative = [oracle.signals(oracle.cosines(*views), i, 0.5, pairs)[1] for i in range(12)]
-    positive = log_calibrated_positive(logits, determined, 0.3).exp()
-    torch.testing.assert_close(positive + torch.stack(negative), logits.exp().sum(1))
+BAD = [
+    ("false", {"confidence": -0.1}, "confidence: got -0.1; allowed: a number from 0 to 1"),
+    ("false", {"confidence": 1.1}, "confidence: got 1.1"),
+    ("false", {"confidence": math.nan}, "confidence: got nan"),
+    ("false", {"positive_threshold": math.nan}, "positive_threshold: got nan"),
+    ("false", {"select": "neerest"}, "select: got 'neerest'; .*did you mean 'nearest'"),
+    ("false", {"margin": -0.1}, "margin: got -0.1"),
+    ("false", {"max_selected": 0}, "max_selected: got 0"),
+    ("debiased", {"class_share": 1.0}, "class_share: got 1.0; allowed: a number from 0 to"),
+    ("debiased", {"class_share": -0.1}, "class_share: got -0.1"),
+    ("false_negative_attraction", {"threshold": math.nan}, "threshold: got nan"),
+    ("false_negative_elimination", {"max_selected": 1.5}, "max_selected: got 1.5"),
+]
 
 
-def test_global_changes_at_most_one_row() -> None:
-    cosine = make_cosine(make_views(8))
-    loosest = determine_global(cosine, -1.0, temperature=0.5)
-    assert loosest.sum() == 1
-    row, column = loosest.nonzero()[0].tolist()
-    assert row < column
-    assert column != row + 8
-    positive = cosine[row, (row + 8) % 16].item()
-    assert determine_global(cosine, positive, temperature=0.5).sum() == 1
-    assert determine_global(cosine, positive + 1e-9, temperature=0.5).sum() == 0
+@pytest.mark.parametrize(("name", "settings", "message"), BAD)
+def test_bad_settings(name: str, settings: dict[str, Any], message: str) -> None:
+    for case, family in ((BATCH_CASES[0], BATCH), (QUEUE_CASES[0], QUEUE)):
+        with pytest.raises(InputError, match=message):
+            family[name](**settings)
+        with pytest.raises(InputError, match=message):
+            family[name].function(*case.inputs(), **settings)
 
 
-def test_global_compares_exponentials_not_cosines() -> None:
-    cosine = torch.eye(4, dtype=torch.float64)
-    for (i, j), value in {
-        (0, 1): 0.8,
-        (0, 2): 0.9,  # positive of 0: cosine gap 0.1, but 6.05 - 4.95 = 1.10 in s
-        (0, 3): 0.8,
-        (1, 2): -0.3,  # cosine gap 0.3, but 1.00 - 0.55 = 0.45 in s
-        (1, 3): 0.0,  # positive of 1
-        (2, 3): 0.1,
-    }.items():
-        cosine[i, j] = cosine[j, i] = value
-    assert determine_global(cosine, -1.0, temperature=0.5).nonzero().tolist() == [[1, 2]]
+@pytest.mark.parametrize(
+    ("case", "function"), [(BATCH_CASES[0], glofnd), (QUEUE_CASES[0], queue_glofnd)]
+)
+def test_bad_thresholds(case: Case, function: Callable[..., LossOutput]) -> None:
+    with pytest.raises(InputError, match=r"thresholds: got \(5,\); allowed: \(6,\)"):
+        function(*case.inputs(), torch.ones(5))
 
 
-def test_global_compares_beyond_the_range_of_exp() -> None:
-    cosine = make_cosine(make_views(8)).float()
-    exact = determine_global(cosine.double(), -1.0, temperature=0.01)
-    assert torch.equal(determine_global(cosine, -1.0, temperature=0.01), exact)
-    assert torch.exp(cosine / 0.01).isinf().any()
+OFF: list[tuple[Callable[..., LossOutput], Callable[..., LossOutput], dict[str, Any]]] = [
+    *(
+        (false_contrastive, queue_false_contrastive, {"select": select, "margin": 0.5} | off)
+        for select in ("global", "nearest", "above")
+        for off in ({"confidence": 0.0, "positive_threshold": -1.0}, {"positive_threshold": 1.1})
+    ),
+    (debiased_contrastive, queue_debiased_contrastive, {"class_share": 0.0}),
+    (false_negative_attraction, queue_false_negative_attraction, {"threshold": 1.1}),
+    (false_negative_elimination, queue_false_negative_elimination, {"threshold": 1.1}),
+    (glofnd, queue_glofnd, {"thresholds": torch.ones(6)}),
+]
 
 
-def test_above_keeps_the_most_similar() -> None:
-    cosine = make_cosine(make_views(8))
-    chosen = determine_above(cosine, -1.0, margin=2.0, max_selected=3)
-    assert (chosen.sum(1) == 3).all()
-    everything = determine_above(cosine, -1.0, margin=2.0, max_selected=100)
-    assert (everything.sum(1) == 14).all()
-    itself = torch.eye(16, dtype=torch.bool)
-    assert not (everything & (itself | itself.roll(8, 1))).any()
-    left_out = cosine.masked_fill(~everything | chosen, -2.0).amax(1)
-    assert (cosine.masked_fill(~chosen, 2.0).amin(1) >= left_out).all()
+@pytest.mark.parametrize(("batch", "queue", "off"), OFF)
+def test_switched_off_is_info_nce(
+    batch: Callable[..., LossOutput], queue: Callable[..., LossOutput], off: dict[str, Any]
+) -> None:
+    for case, function in ((BATCH_CASES[0], batch), (QUEUE_CASES[0], queue)):
+        for inputs in (case.inputs(), tuple(torch.ones_like(x) for x in case.inputs())):
+            changed = partial(lambda f, *given: f(*given, temperature=0.5, **off).loss, function)
+            assert_same(case, changed, case.loss, inputs)
 
 
-def test_selection_carries_no_gradient() -> None:
-    cosine = make_cosine(make_views()).requires_grad_()
-    chosen = (
-        determine_global(cosine, -1.0, temperature=0.5),
-        determine_nearest(cosine, -1.0),
-        determine_above(cosine, -1.0, margin=0.5),
-    )
-    for selection in chosen:
-        assert selection.dtype == torch.bool
-        assert selection.any()
-        assert selection.grad_fn is None
-        assert not selection.requires_grad
+def test_a_family_holds_every_loss() -> None:
+    assert list(BATCH) == list(QUEUE)
+    assert [BATCH["info_nce"].function, QUEUE["info_nce"].function] == [info_nce, queue_info_nce]
+    for family in (BATCH, QUEUE):
+        assert [name for name, module in family.items() if module.needs_index] == ["glofnd"]
 
 
-def test_labels_reach_the_diagnostics_only() -> None:
-    direction = torch.tensor([[1.0, 0.0], [0.99, 0.1], [0.0, 1.0], [0.1, 0.99]])
-    run = partial(false_contrastive, direction, direction, select="nearest")
-    without, right = run(), run(labels=torch.tensor([0, 0, 1, 1]))
-    wrong = run(labels=torch.tensor([0, 1, 0, 1]))
-    assert torch.equal(without.loss, right.loss)
-    assert torch.equal(right.loss, wrong.loss)
-    assert "false_negative_precision" not in without.diagnostics
-    assert right.diagnostics["false_negative_share"] == 1
-    assert right.diagnostics["false_negative_similarity"] > 0.99
-    # Each anchor has two negatives of its class, and "nearest" takes one of them.
-    assert right.diagnostics["false_negative_precision"] == 1
-    assert right.diagnostics["false_negative_recall"] == 0.5
-    assert wrong.diagnostics["false_negative_precision"] == 0
-    assert wrong.diagnostics["false_negative_recall"] == 0
+def test_one_query_is_enough() -> None:
+    for case in QUEUE_CASES:
+        assert_same(case, case.loss, case.expected, case.inputs(1))
 
 
-def test_diagnostics_without_a_determined_pair() -> None:
-    labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    found = false_contrastive(*make_views(), positive_threshold=1.1, labels=labels).diagnostics
-    assert found["false_negative_share"] == 0
-    assert found["false_negative_recall"] == 0
-    assert found["false_negative_similarity"].isnan()
-    assert found["false_negative_precision"].isnan()
-
-
-DISTRIBUTED: dict[str, Callable[..., LossOutput]] = {
-    "info_nce": info_nce,
-    "nearest": partial(false_contrastive, select="nearest", positive_threshold=0.5),
-    "global": partial(false_contrastive, select="global", positive_threshold=-1.0),
-}
-
-
-def _encoder() -> nn.Module:
-    torch.manual_seed(3)
-    return nn.Linear(5, 4).double()
-
-
-def _step(encoder: nn.Module, name: str, views: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    encoder.zero_grad()
-    view1, view2 = encoder(torch.cat(views)).chunk(2)
-    loss = DISTRIBUTED[name](gather_embeddings(view1), gather_embeddings(view2)).loss
-    loss.backward()
-    grads = {key.removeprefix("module."): p.grad for key, p in encoder.named_parameters()}
-    return {"loss": loss.detach()} | {key: grad.clone() for key, grad in grads.items()}
-
-
-def _rank(rank: int, folder: str) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    warnings.simplefilter("error")
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
-    mine = [view[4 * rank : 4 * rank + 4] for view in make_views(8)]
-    encoder = DistributedDataParallel(_encoder())
-    torch.save({name: _step(encoder, name, mine) for name in DISTRIBUTED}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_two_ranks_equal_one_process(tmp_path: Path) -> None:
-    mp.spawn(_rank, (str(tmp_path),), nprocs=2)
-    expected = {name: _step(_encoder(), name, make_views(8)) for name in DISTRIBUTED}
-    assert expected["nearest"]["loss"] < expected["info_nce"]["loss"]
-    for rank in (0, 1):
-        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected)
-
-
-def test_gather_without_ranks_is_the_tensor_itself() -> None:
-    z = torch.rand(3, 2)
-    assert gather_embeddings(z) is z
+def test_a_threshold_of_1_leaves_out_none_of_identical_embeddings() -> None:
+    generator = torch.Generator().manual_seed(0)
+    view = torch.randn(8, 33, generator=generator).repeat(2, 1)
+    assert batch_contrast(view, view, 0.5).negatives.max() > 2  # a cosine above 1, by a rounding
+    plain = info_nce(view, view).loss
+    for found in (
+        glofnd(view, view, torch.ones(16)),
+        false_negative_attraction(view, view, threshold=1.0),
+        false_negative_elimination(view, view, threshold=1.0),
+    ):
+        assert found.diagnostics["false_negative_share"] == 0
+        assert torch.equal(found.loss, plain)
