@@ -13,11 +13,11 @@ import torch
 from rasterio.transform import Affine
 
 from rscontrast.datamodules import DamageDataModule, PairDataModule
-from rscontrast.errors import BandError, GridError, InputError
+from rscontrast.errors import BandError, CheckpointError, GridError, InputError
 from rscontrast.mapping import evaluate, map_pairs
 from rscontrast.models import load_encoder, save_encoder
 from rscontrast.stac import pair_items
-from rscontrast.stages import finetune, label_classes, pretrain
+from rscontrast.stages import METHODS, finetune, label_classes, pretrain
 from rscontrast.tasks import SimCLR
 from tests.sample_world import BANDS, event_pairs, scenes
 
@@ -240,6 +240,40 @@ def test_lightnings_checkpoint_is_an_encoder_too(tmp_path):
     shutil.copy(path, tmp_path / "copy.ckpt")
     save_encoder(tmp_path / "plain.pt", found.module, found.name, found.contract)
     assert load_encoder(tmp_path / "plain.pt").contract == data.contract
+
+
+METHOD_ARGS = {"moco": {"queue_size": 16}, "byol": {"hidden_dim": 16, "warmup": 1}}
+
+
+@pytest.mark.parametrize("method", METHOD_ARGS)
+def test_a_run_that_was_cut_goes_on_to_the_very_weights(method, tmp_path, monkeypatch):
+    """After the first of two epochs, from what stands beside the partial encoder."""
+    given = PRETRAIN | {"epochs": 2, "length": 8, "accumulate": 2, "method": method}
+    given |= {"method_args": METHOD_ARGS[method]}
+    whole = pretrain(scenes(), event_pairs(), tmp_path / "whole.pt", **given)
+    task, cut = METHODS[method], tmp_path / "cut.pt"
+
+    def stop(self):
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(task, "on_train_epoch_start", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(scenes(), event_pairs(), cut, **given)
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == ["cut.partial.pt", "cut.resume.ckpt", "whole.json", "whole.pt"]
+    state = tmp_path / "cut.resume.ckpt"
+    with pytest.raises(InputError, match=r"resume: got .*the same lr.* it had"):
+        pretrain(scenes(), event_pairs(), cut, resume=state, **(given | {"lr": 0.5}))
+    pretrain(scenes(), event_pairs(), cut, resume=state, **given)
+    one, two = (load_encoder(path).module.state_dict() for path in (whole, cut))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    record = json.loads(cut.with_suffix(".json").read_text())
+    assert record["steps"] == 2
+    assert not list(tmp_path.glob("*.ckpt"))
+    with pytest.raises(CheckpointError, match="no state of a run"):
+        pretrain(scenes(), event_pairs(), tmp_path / "other.pt", resume=cut, **given)
 
 
 @pytest.mark.parametrize("select", ["global", "nearest", "above"])
