@@ -12,9 +12,9 @@ import rscontrast
 
 # Public classes that only their own package speaks of.
 INNER = {
-    "Choice", "Cover", "EpochShares", "Files", "Fitter", "KnownBounds", "LabelledPatchSampler",
-    "LabelledPatches", "LazyPairs", "ListedPairs", "LocatedItems", "Lookup", "Lot",
-    "NativePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource", "PatchDraws",
+    "Choice", "Cover", "DepthOutput", "EpochShares", "Files", "Fitter", "KnownBounds",
+    "LabelledPatchSampler", "LabelledPatches", "LazyPairs", "ListedPairs", "LocatedItems", "Lookup",
+    "Lot", "NativePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource", "PatchDraws",
     "ReadsAnyGrid", "ReadsDates", "SameDraws", "ScheduledTask", "ShuffledSampler", "Sides",
     "Stratum", "ThreadedDataModule",
 }  # fmt: skip

@@ -6,3 +6,4 @@ from rscontrast.models.checkpoint import save_encoder as save_encoder
 from rscontrast.models.checkpoint import save_segmenter as save_segmenter
 from rscontrast.models.damage import SiameseSegmenter as SiameseSegmenter
 from rscontrast.models.encoder import create_encoder as create_encoder
+from rscontrast.models.propagation import PixelPropagation as PixelPropagation
