@@ -14,6 +14,7 @@ from rscontrast.errors import InputError, choose, whole
 from rscontrast.fit import Precision, fit
 from rscontrast.io.labels import require_label
 from rscontrast.models.checkpoint import load_encoder, save_encoder, save_segmenter
+from rscontrast.models.start import require_bands
 from rscontrast.stac.pairing.file import SomePairs
 from rscontrast.stac.provider import Provider
 from rscontrast.tasks import FALSE, DamageSegmentation, SimCLR
@@ -139,7 +140,7 @@ def pretrain(
         cache=None if cache is None else str(cache),
     )
     if weights is not None:
-        load_encoder(weights, data.bands)
+        require_bands(str(weights), data.bands)
     arguments = {
         "model": encoder,
         "in_channels": len(data.bands),

@@ -12,11 +12,12 @@ import rscontrast
 
 # Public classes that only their own package speaks of.
 INNER = {
-    "Choice", "Cover", "DepthOutput", "EpochShares", "Files", "Fitter", "KnownBounds",
-    "LabelledPatchSampler", "LabelledPatches", "LazyPairs", "ListedPairs", "LocatedItems", "Lookup",
-    "Lot", "NativePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource", "PatchDraws",
-    "ReadsAnyGrid", "ReadsDates", "SameDraws", "ScheduledTask", "ShuffledSampler", "Sides",
-    "Stratum", "ThreadedDataModule",
+    "DecouplingTerm", "DenseTask", "DenseViews", "DepositioningTerm", "DepthOutput", "TermInput",
+    "Choice", "Cover", "EpochShares", "Files", "Fitter", "KnownBounds", "LabelledPatchSampler",
+    "LabelledPatches", "LazyPairs", "ListedPairs", "LocatedItems", "Lookup", "Lot",
+    "MomentumTask", "NativePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource",
+    "PatchDraws", "ReadsAnyGrid", "ReadsDates", "SSLTask", "SameDraws", "ScheduledTask",
+    "ShuffledSampler", "Sides", "Stratum", "ThreadedDataModule", "Views",
 }  # fmt: skip
 
 ROOT = Path(rscontrast.__file__).parent
@@ -41,7 +42,7 @@ FORBIDDEN = {
     "mapping": {"lightning", "rscontrast.tasks"},
     "tasks": {"rscontrast.stac", "rscontrast.io", "rscontrast.datasets"},
     "datamodules": {"rscontrast.losses", "rscontrast.models", "rscontrast.tasks"},
-    "metrics": {"torch"},
+    "metrics/segmentation": {"torch"},
 }
 
 

@@ -136,6 +136,27 @@ def load_segmenter(path: PathOrStr, bands: Sequence[str] | None = None) -> Segme
     return Segmenter(module, contract, tuple(data["class_names"]))
 
 
+def read_checkpoint(path: PathOrStr, kind: str) -> dict[str, Any]:
+    """Read any file of weights: tensors and plain containers only.
+
+    Args:
+        path: the file.
+        kind: what it should hold, for the error.
+
+    Raises:
+        CheckpointError: there is none, or it is no checkpoint.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: no such file; name a checkpoint of an {kind}")
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint, or cut short ({error})") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: a {type(data).__name__}, not a checkpoint of an {kind}")
+    return data
+
+
 def _save(path: PathOrStr, data: dict[str, Any], contract: SensorContract) -> None:
     with atomic_path(Path(path)) as tmp:
         try:
@@ -148,13 +169,8 @@ def _save(path: PathOrStr, data: dict[str, Any], contract: SensorContract) -> No
 def _load(
     path: PathOrStr, kind: str, keys: tuple[str, ...], bands: Sequence[str] | None
 ) -> tuple[dict[str, Any], SensorContract]:
-    if not Path(path).is_file():
-        raise CheckpointError(f"{path}: no such file; name a checkpoint of an {kind}")
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint, or cut short ({error})") from error
-    if not isinstance(data, dict) or not {*keys, "contract"} <= set(data):
+    data = read_checkpoint(path, kind)
+    if not {*keys, "contract"} <= set(data):
         raise CheckpointError(f"{path}: no {kind} of rscontrast; write one with save_{kind}")
     contract = SensorContract.from_dict(data["contract"])
     if bands is not None:

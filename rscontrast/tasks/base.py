@@ -4,39 +4,68 @@ import math
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
-from torch.optim import AdamW
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torchgeo.tasks import BaseTask
 
-from rscontrast.errors import InputError, TrainingError, positive
-
-WARMUP = 0.1
-"""Share of all steps over which the learning rate rises."""
+from rscontrast.errors import InputError, TrainingError
+from rscontrast.tasks.optimisers import (
+    WARMUP,
+    check_optimizer,
+    make_optimizer,
+    warmup_cosine,
+    warmup_steps,
+)
 
 
 class ScheduledTask(BaseTask):
-    """A TorchGeo task under AdamW with linear warm-up and a cosine to 0, step by step."""
+    """A TorchGeo task whose learning rate rises linearly and falls by a cosine, step by step.
+
+    The hyperparameters ``lr`` and ``weight_decay`` are needed; ``optimizer``, ``momentum`` and
+    ``warmup`` are as in :class:`rscontrast.tasks.ssl.SSLTask` where a task has them.
+    """
 
     ignore = None
 
     def __init__(self) -> None:
         """Check the hyperparameters that every task has; build what the task builds."""
         super().__init__()
-        positive("lr", self.hparams["lr"])
-        if not self.hparams["weight_decay"] >= 0:
-            raise InputError("weight_decay", self.hparams["weight_decay"], "0 or more")
+        check_optimizer(*self._optimizer)
+        warmup_steps(1, self._warmup)
+
+    @property
+    def _optimizer(self) -> tuple[str, float, float, float]:
+        hp = self.hparams
+        return (
+            hp.get("optimizer", "adamw"),
+            hp["lr"],
+            hp["weight_decay"],
+            hp.get("momentum", 0.9),
+        )
+
+    @property
+    def _warmup(self) -> float:
+        found: float = self.hparams.get("warmup", WARMUP)
+        return found
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run, over which all schedules go.
+
+        Raises:
+            InputError: the run has no end.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise InputError("max_epochs", self.trainer.max_epochs, "a number: schedules end")
+        return max(1, int(steps))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Make the optimiser; biases and norms are not decayed."""
-        decayed, plain = _parameter_groups(self)
-        groups = [
-            {"params": decayed, "weight_decay": self.hparams["weight_decay"]},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        optimizer = AdamW(groups, lr=self.hparams["lr"])
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        scheduler = LambdaLR(optimizer, lambda step: warmup_cosine(step, total))
+        """Make the optimiser and the schedule; biases and norms are not decayed."""
+        name, lr, weight_decay, momentum = self._optimizer
+        optimizer = make_optimizer(name, self, lr, weight_decay, momentum)
+        total, warmup = self.total_steps, self._warmup
+        scheduler = LambdaLR(optimizer, lambda step: warmup_cosine(step, total, warmup))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -53,17 +82,3 @@ class ScheduledTask(BaseTask):
             remedy = "lower lr, raise temperature, or look for NaN in the imagery"
             raise TrainingError(f"{where}: {remedy}")
         return loss
-
-
-def warmup_cosine(step: int, total: int) -> float:
-    """Factor on the learning rate at ``step`` of ``total``: linear to 1, then a cosine to 0."""
-    warmup = max(1, round(WARMUP * total))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
-def _parameter_groups(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    trained = [p for p in module.parameters() if p.requires_grad]
-    # Weights of layers have two or more axes; biases and norms have one.
-    return [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]

@@ -3,12 +3,16 @@
 from typing import Any
 
 from rscontrast.errors import InputError
-from rscontrast.losses import FALSELoss, InfoNCE
+from rscontrast.losses.family import BATCH
+from rscontrast.tasks.chosen import chosen_loss
 from rscontrast.tasks.simclr import SimCLR
 
 
 class FALSE(SimCLR):
-    """SimCLR under the calibrated loss of :func:`rscontrast.losses.false_contrastive`."""
+    """SimCLR under the calibrated loss of :func:`rscontrast.losses.false_contrastive`.
+
+    As :class:`SimCLR` with ``loss="false"``, but for its defaults and for ``start_epoch``.
+    """
 
     def __init__(
         self,
@@ -27,13 +31,14 @@ class FALSE(SimCLR):
         max_selected: int = 8,
         symmetric: bool = False,
         start_epoch: int = 0,
+        **more: Any,
     ) -> None:
         """Build as :class:`SimCLR`, with the loss of FALSE.
 
         Args:
             model: see :class:`SimCLR`, as for all up to ``weight_decay``.
             in_channels: bands of one date.
-            weights: checkpoint of an encoder to start from.
+            weights: to start from.
             hidden_dim: width of the projection head.
             output_dim: size of an embedding.
             temperature: of the loss.
@@ -46,21 +51,28 @@ class FALSE(SimCLR):
             max_selected: of "above": at most so many an anchor.
             symmetric: what i determines of j holds of j for i.
             start_epoch: epochs of plain SimCLR first; ours, the released code has 0.
+            **more: see :class:`rscontrast.tasks.ssl.SSLTask`.
 
         Raises:
             InputError: an unknown name or a value out of range.
         """
         if start_epoch < 0:
             raise InputError("start_epoch", start_epoch, "0 or more")
-        super().__init__()
+        super().__init__(
+            model, in_channels, weights, hidden_dim, output_dim, temperature, lr, weight_decay,
+            **{"loss": "false", **more},
+        )  # fmt: skip
 
     def configure_losses(self) -> None:
         """Build both losses: plain until ``start_epoch``, calibrated from there."""
-        names = ("temperature", "select", "confidence", "positive_threshold", "margin")
-        chosen: dict[str, Any] = {name: self.hparams[name] for name in names}
-        chosen |= {name: self.hparams[name] for name in ("max_selected", "symmetric")}
-        self.calibrated = FALSELoss(**chosen)
-        self.criterion = InfoNCE(self.hparams["temperature"])
+        if self.hparams["loss"] != "false" or self.hparams["loss_args"] is not None:
+            got = self.hparams["loss"], self.hparams["loss_args"]
+            raise InputError("loss", got, "that of FALSE; SimCLR takes any")
+        names = ("select", "confidence", "positive_threshold", "margin", "max_selected")
+        chosen = {name: self.hparams[name] for name in (*names, "symmetric")}
+        temperature = self.hparams["temperature"]
+        self.calibrated = chosen_loss(BATCH, "false", temperature, chosen)
+        self.criterion = chosen_loss(BATCH, "info_nce", temperature, None)
 
     def on_train_epoch_start(self) -> None:
         """Change to the calibrated loss when its epoch has come."""

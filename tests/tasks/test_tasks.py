@@ -10,7 +10,7 @@ from rscontrast.datamodules.damage import class_weights
 from rscontrast.errors import BandError, InputError, TrainingError
 from rscontrast.models import create_encoder, save_encoder
 from rscontrast.tasks import FALSE, DamageSegmentation, SimCLR
-from rscontrast.tasks.base import warmup_cosine
+from rscontrast.tasks.optimisers import warmup_cosine
 from tests.sample_world import BANDS, CONTRACT, event_pairs, scenes, trainer
 
 TINY = {"model": "tu-resnet10t", "in_channels": 4, "hidden_dim": 32, "output_dim": 16}
