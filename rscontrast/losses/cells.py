@@ -1,8 +1,8 @@
 """Which cells of two feature maps show the same place: the positives of every dense loss.
 
-Source: PixPro (Xie et al. 2021, "Propagate Yourself", arXiv 2011.10043, sec. 3.1), with the
+Source: PixPro (Xie et al. 2021, "Propagate Yourself", arXiv 2011.10043), with the
 released threshold and diagonals; the match by features is DenseCL's (Wang et al. 2021,
-arXiv 2011.09157, eq. 3).
+arXiv 2011.09157).
 """
 
 import math
@@ -88,7 +88,7 @@ def view_positives(
 def matched_positives(query: Tensor, key: Tensor, *, key_valid: Tensor | None = None) -> Tensor:
     """One positive for each cell: the most similar one of the other view, wherever it lies.
 
-    Source: DenseCL, arXiv 2011.09157, eq. 3: the match is made on features of the backbone.
+    Source: DenseCL, arXiv 2011.09157: the match is made on features of the backbone.
 
     Args:
         query: [N, C, h, w] features of the backbone.

@@ -28,10 +28,10 @@ def dense_info_nce(
               \ell_{ij} = -\log \frac{e^{\cos(q_i, k_j)/t}}
               {e^{\cos(q_i, k_j)/t} + \sum_n e^{\cos(q_i, n)/t}}
 
-    Source: Wang et al. 2021, "Dense Contrastive Learning", arXiv 2011.09157, eq. 2, which it is
-    with one positive a row and a queue. Several positives, weighted, and the mean over pairs are
+    Source: Wang et al. 2021, "Dense Contrastive Learning", arXiv 2011.09157: its loss of cells
+    is this one with one positive a row and a queue. Several positives, weighted, and the mean over pairs are
     a reconstruction, in the form of PixPro; the negatives without a queue are those of
-    PixContrast (arXiv 2011.10043, eq. 2).
+    PixContrast (arXiv 2011.10043).
 
     Args:
         query: [N, D, h, w] projections of one view; normalised here.

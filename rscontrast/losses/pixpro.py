@@ -21,7 +21,7 @@ def pixpro(
     .. math:: L = -2\,\frac{\sum_b w_b \ell_b}{\sum_b w_b}, \qquad
               \ell_b = \frac{\sum_{ij} A_{ij} \cos(y_i, k_j)}{\sum_{ij} A_{ij} + 10^{-6}}
 
-    Source: Xie et al. 2021, eq. 5 with the factor 2 and the 1e-6 of the released code, which has
+    Source: Xie et al. 2021, with the factor 2 and the 1e-6 of the released code, which has
     w = 1. The whole loss is that of view 1 to view 2 plus that of view 2 to view 1.
 
     Args:

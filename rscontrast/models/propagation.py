@@ -15,7 +15,7 @@ class PixelPropagation(nn.Module):
     .. math:: y_i = normalise\Big( \sum_j \max(\cos(x_i, x_j), 0)^\gamma\,
               \frac{g(x_j)}{|g(x_j)|} \Big)
 
-    with a 1 x 1 convolution g. Source: Xie et al. 2021, arXiv 2011.10043, eq. 3 and 4; gamma = 2,
+    with a 1 x 1 convolution g. Source: Xie et al. 2021, arXiv 2011.10043; gamma = 2,
     one layer and the normalised g as in the released code.
     """
 

@@ -75,7 +75,7 @@ class DenseCL(DenseTask):
             weight_decay: of the weights of layers.
             dense_weight: share, 0 to 1, of the loss of cells in the whole.
             match: "features": a cell's positive is the one of the other view with the most similar
-                feature of the encoder (DenseCL, eq. 3); "geometry": those that show the same
+                feature of the encoder (DenseCL); "geometry": those that show the same
                 place (PixPro).
             loss: of patches: a name in :data:`rscontrast.losses.family.QUEUE`.
             loss_args: further arguments of that loss.
