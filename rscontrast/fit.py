@@ -14,9 +14,11 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 import rscontrast
-from rscontrast.atomic import write_text
-from rscontrast.errors import TrainingError, choose, whole
+from rscontrast.atomic import atomic_path, write_text
+from rscontrast.errors import CheckpointError, InputError, TrainingError, choose, whole
+from rscontrast.models.checkpoint import read_checkpoint
 from rscontrast.models.device import torch_device
+from rscontrast.types import PathOrStr
 
 type Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 """Of Lightning: plain, or mixed where the machine is fast at it."""
@@ -25,15 +27,17 @@ PRECISIONS: tuple[Precision, ...] = ("32-true", "16-mixed", "bf16-mixed")
 
 
 class KeepEpoch(Callback):
-    """Writes what the last finished epoch gave."""
+    """Writes what the last finished epoch gave, and what the run needs to go on from there."""
 
-    def __init__(self, save: Callable[[Path], None], path: Path) -> None:
-        """Take what writes a checkpoint, and the name that it is written under."""
-        self.save, self.path = save, path
+    def __init__(self, save: Callable[[Path], None], path: Path, state: Path) -> None:
+        """Take what writes a checkpoint, the name that it is written under, and Lightning's."""
+        self.save, self.path, self.state = save, path, state
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write it."""
+        """Write both, each whole or not at all."""
         self.save(self.path)
+        with atomic_path(self.state) as tmp:
+            trainer.save_checkpoint(tmp)
 
 
 def fit(
@@ -45,6 +49,8 @@ def fit(
     device: str,
     precision: Precision,
     progress: bool,
+    accumulate: int = 1,
+    resume: PathOrStr | None = None,
 ) -> None:
     """Train; the final name appears at the end, until then the last epoch stands beside it.
 
@@ -57,15 +63,22 @@ def fit(
         device: "auto", "cpu" or "gpu".
         precision: of Lightning.
         progress: show a bar.
+        accumulate: batches of one optimiser step.
+        resume: what an earlier run of the same task and data left beside ``out``.
 
     Raises:
-        InputError: an argument out of range.
+        InputError: an argument out of range, or ``resume`` is of other hyperparameters.
+        CheckpointError: ``resume`` is no state of a run.
         TrainingError: the loss is not finite, or not one step was made.
         WriteError: the disk does not take the checkpoint.
         KeyboardInterrupt: Ctrl-C.
     """
     whole("epochs", epochs)
     partial = out.with_name(f"{out.stem}.partial{out.suffix}")
+    state = out.with_name(f"{out.stem}.resume.ckpt")
+    whole("accumulate", accumulate)
+    if resume is not None:
+        _require_same(task, resume)
     data.setup("fit")  # which ours do once: it says whether there is something to validate on
     with _quiet():
         trainer = pl.Trainer(
@@ -73,7 +86,8 @@ def fit(
             devices=1,
             precision=choose("precision", precision, PRECISIONS),
             max_epochs=epochs,
-            callbacks=[KeepEpoch(save, partial)],
+            accumulate_grad_batches=accumulate,
+            callbacks=[KeepEpoch(save, partial, state)],
             limit_val_batches=0 if getattr(data, "val_dataset", None) is None else 1.0,
             num_sanity_val_steps=0,
             logger=False,
@@ -82,7 +96,7 @@ def fit(
             enable_progress_bar=progress,
         )
         try:
-            trainer.fit(task, datamodule=data)
+            trainer.fit(task, datamodule=data, ckpt_path=None if resume is None else str(resume))
         except SystemExit as error:
             # Lightning answers Ctrl-C by leaving the process; here it is an exception like any.
             raise KeyboardInterrupt from error
@@ -90,7 +104,20 @@ def fit(
         raise TrainingError("not one step was made: raise length or lower batch_size")
     save(out)
     write_text(out.with_suffix(".json"), json.dumps(_record(task, data, trainer), indent=2))
-    partial.unlink(missing_ok=True)
+    for kept in (partial, state):
+        kept.unlink(missing_ok=True)
+
+
+def _require_same(task: pl.LightningModule, resume: PathOrStr) -> None:
+    """Refuse to go on with a run of another kind."""
+    found = read_checkpoint(resume, "unfinished run")
+    if not {"loops", "optimizer_states", "hyper_parameters"} <= set(found):
+        raise CheckpointError(f"{resume}: no state of a run; name a .resume.ckpt")
+    own, theirs = dict(task.hparams), found["hyper_parameters"]
+    unlike = sorted(k for k in own.keys() | theirs.keys() if own.get(k) != theirs.get(k))
+    if unlike:
+        allowed = f"a run of the same {', '.join(unlike)}: it had {theirs.get(unlike[0])!r}"
+        raise InputError("resume", str(resume), allowed)
 
 
 def _record(

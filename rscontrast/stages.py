@@ -17,11 +17,17 @@ from rscontrast.models.checkpoint import load_encoder, save_encoder, save_segmen
 from rscontrast.models.start import require_bands
 from rscontrast.stac.pairing.file import SomePairs
 from rscontrast.stac.provider import Provider
-from rscontrast.tasks import FALSE, DamageSegmentation, SimCLR
+from rscontrast.tasks import BYOL, FALSE, DamageSegmentation, MoCo, SimCLR
+from rscontrast.tasks.ssl import SSLTask
 from rscontrast.types import PathOrStr
 
-METHODS: dict[str, type[SimCLR]] = {"simclr": SimCLR, "false": FALSE}
-"""Name -> task of each self-supervised method."""
+METHODS: dict[str, type[SSLTask]] = {
+    "simclr": SimCLR,
+    "false": FALSE,
+    "moco": MoCo,
+    "byol": BYOL,
+}
+"""Name -> task of each self-supervised method: a new one is one line here."""
 
 
 def pretrain(
@@ -38,8 +44,11 @@ def pretrain(
     batch_size: int = 64,
     length: int | None = None,
     tolerance: str = "1h",
-    lr: float = 1e-3,
+    lr: float | None = None,
+    optimizer: str | None = None,
+    accumulate: int = 1,
     weights: PathOrStr | None = None,
+    resume: PathOrStr | None = None,
     method_args: Mapping[str, Any] | None = None,
     views: Mapping[str, Any] | None = None,
     by: str = AREA,
@@ -65,9 +74,10 @@ def pretrain(
         items: of :func:`rscontrast.search`; None with ``cache``.
         pairs: of :func:`rscontrast.pair_items`; None with ``cache``.
         out: checkpoint to write; TorchGeo's decoders load it too. While training lasts, the
-            encoder of the last finished epoch stands beside it, with ``.partial`` in its name.
+            encoder of the last finished epoch stands beside it, with ``.partial`` in its name, and
+            all that the run needs to go on, with ``.resume.ckpt``.
         bands: asset keys, band names or common names; the channel order. Default: the cache's.
-        method: "simclr" or "false".
+        method: "simclr", "false", "moco" or "byol".
         encoder: name of an encoder of segmentation_models_pytorch, or "tu-" and a timm model.
         epochs: passes over ``length`` pairs.
         patch_size: side of a patch, pixels; default: the cache's, or 96.
@@ -75,10 +85,17 @@ def pretrain(
         batch_size: pairs in a batch.
         length: pairs an epoch, at least ``batch_size``; default: all of the cache, or 1024.
         tolerance: as the pairs were made with.
-        lr: peak learning rate.
-        weights: checkpoint of an encoder to start from, of the same bands.
+        lr: peak learning rate; default: the method's.
+        optimizer: "adamw", "sgd" or "lars"; default: the method's.
+        accumulate: batches whose gradients are added up for one step. Negatives are those of one
+            batch still, and of the queue where there is one.
+        weights: of an encoder to start from: a checkpoint of ours, of the same bands, or one of
+            TorchGeo's, or the name of weights of TorchGeo's, "ResNet18_Weights.SENTINEL2_ALL_MOCO".
+        resume: a ``.resume.ckpt`` of a run of the same arguments that was cut: go on from there,
+            to the very weights that the whole run would have given.
         method_args: further arguments of the task, for "false" select, confidence,
-            positive_threshold, margin, max_selected, symmetric, start_epoch.
+            positive_threshold, margin, max_selected, symmetric, start_epoch; for all of them
+            warmup, compile, gradient_checkpointing, channels_last and more.
         views: arguments of :class:`rscontrast.augment.PairViews`.
         by: what is equally likely: "area" (any patch on the ground of pairs), "place" or "pair".
         weights_by: how often a pair is drawn: a column of the pairs, or "season".
@@ -141,19 +158,21 @@ def pretrain(
     )
     if weights is not None:
         require_bands(str(weights), data.bands)
-    arguments = {
+    arguments: dict[str, Any] = {
         "model": encoder,
         "in_channels": len(data.bands),
         "weights": weights and str(weights),
-        "lr": lr,
+        "seed": seed,
     }
+    own = {"lr": lr, "optimizer": optimizer}
+    arguments |= {name: value for name, value in own.items() if value is not None}
     task = _build(task_class, arguments, "method_args", method_args)
 
     def save(path: Path) -> None:
         if data.contract is not None:
             save_encoder(path, task.model, encoder, data.contract)
 
-    fit(task, data, Path(out), save, epochs, device, precision, progress)
+    fit(task, data, Path(out), save, epochs, device, precision, progress, accumulate, resume)
     return Path(out)
 
 
@@ -291,8 +310,8 @@ def _classes(asset: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def _build(
-    task: type[SimCLR], arguments: dict[str, Any], name: str, more: Mapping[str, Any] | None
-) -> SimCLR:
+    task: type[SSLTask], arguments: dict[str, Any], name: str, more: Mapping[str, Any] | None
+) -> SSLTask:
     try:
         return task(**arguments, **(more or {}))
     except TypeError as error:

@@ -13,11 +13,12 @@ import rscontrast
 # Public classes that only their own package speaks of.
 INNER = {
     "DecouplingTerm", "DenseTask", "DenseViews", "DepositioningTerm", "DepthOutput", "TermInput",
-    "Choice", "Cover", "EpochShares", "Files", "Fitter", "KnownBounds", "LabelledPatchSampler",
-    "LabelledPatches", "LazyPairs", "ListedPairs", "LocatedItems", "Lookup", "Lot",
-    "MomentumTask", "NativePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource",
-    "PatchDraws", "ReadsAnyGrid", "ReadsDates", "SSLTask", "SameDraws", "ScheduledTask",
-    "ShuffledSampler", "Sides", "Stratum", "ThreadedDataModule", "Views",
+    "BatchLoss", "Choice", "Contrast", "Cover", "EpochShares", "Files", "Fitter", "Held",
+    "KnownBounds", "LabelledPatchSampler", "LabelledPatches", "LazyPairs", "ListedPairs",
+    "LocatedItems", "Lookup", "Lot", "MomentumTask", "NativePatches", "Onto", "PairDraw",
+    "PairDraws", "PairSet", "PairSource", "PatchDraws", "QueueLoss", "ReadsAnyGrid", "ReadsDates",
+    "SSLTask", "SameDraws", "ScheduledTask", "ShuffledSampler", "Sides", "Stratum",
+    "ThreadedDataModule", "Views",
 }  # fmt: skip
 
 ROOT = Path(rscontrast.__file__).parent

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
 from rscontrast.errors import InputError
+from rscontrast.losses.contrast import check_temperature
 from rscontrast.losses.dense import pair_diagnostics, pair_mean, prepare, sample_mean
-from rscontrast.losses.info_nce import check_temperature
 from rscontrast.losses.output import LossOutput
 
 
@@ -28,9 +28,9 @@ def dense_info_nce(
               \ell_{ij} = -\log \frac{e^{\cos(q_i, k_j)/t}}
               {e^{\cos(q_i, k_j)/t} + \sum_n e^{\cos(q_i, n)/t}}
 
-    Source: Wang et al. 2021, "Dense Contrastive Learning", arXiv 2011.09157: its loss of cells
-    is this one with one positive a row and a queue. Several positives, weighted, and the mean over pairs are
-    a reconstruction, in the form of PixPro; the negatives without a queue are those of
+    Source: Wang et al. 2021, "Dense Contrastive Learning", arXiv 2011.09157: with one positive a
+    row and a queue it is their loss of cells. Several positives, weighted, and the mean over pairs
+    are a reconstruction, in the form of PixPro; the negatives without a queue are those of
     PixContrast (arXiv 2011.10043).
 
     Args:

@@ -8,48 +8,38 @@ High-Resolution Remote Sensing Image", arXiv 2211.07928: coarse self-determinati
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rscontrast.errors import InputError, choose
+from rscontrast.errors import InputError, choose, whole
+from rscontrast.losses.contrast import (
+    Contrast,
+    batch_contrast,
+    check_temperature,
+    log_sum_and_entries,
+    queue_contrast,
+)
 from rscontrast.losses.determination import (
+    Determined,
+    both_ways,
+    describe,
     determine_above,
     determine_global,
     determine_nearest,
-    is_negative,
+    places,
 )
-from rscontrast.losses.info_nce import (
-    check_temperature,
-    check_views,
-    partner_index,
-    partner_values,
-    similarity_logits,
-)
+from rscontrast.losses.module import BatchLoss, QueueLoss
 from rscontrast.losses.output import LossOutput
 
 SELECT = ("above", "global", "nearest")
 """Names of the rules that determine a false negative."""
 
 
-def log_calibrated_positive(logits: Tensor, determined: Tensor, confidence: float) -> Tensor:
-    """Positive signal, log(s_i,partner(i) + sum_j W_ij s_ij): [2N].
-
-    W is ``confidence`` where a false negative was determined, else 0. What remains of it,
-    1 - W, stays in the negative signal, so that both add up to the sum over all j != i.
-
-    Args:
-        logits: [2N, 2N] log s, the diagonal -inf.
-        determined: [2N, 2N] boolean.
-        confidence: a, 0 to 1.
-    """
-    weight = determined.to(logits.dtype).mul_(confidence)
-    weight.scatter_(1, partner_index(logits), 1.0)
-    return (logits + weight.log_()).logsumexp(1)
-
-
 def false_contrastive(
     view1: Tensor,
     view2: Tensor,
     *,
+    weight: Tensor | None = None,
+    labels: Tensor | None = None,
     temperature: float = 0.5,
     confidence: float = 1.0,
     positive_threshold: float = 0.9,
@@ -57,7 +47,6 @@ def false_contrastive(
     margin: float = 0.0,
     max_selected: int = 8,
     symmetric: bool = False,
-    labels: Tensor | None = None,
 ) -> LossOutput:
     r"""NT-Xent in which determined false negatives join the positive signal by their confidence.
 
@@ -70,6 +59,9 @@ def false_contrastive(
     Args:
         view1: [N, D] embeddings of the first views, N >= 2; normalised here.
         view2: [N, D] embeddings of the second views, in the same order.
+        weight: [N] weight of each sample in the mean, 0 or more; 0 removes it, as in
+            :func:`rscontrast.losses.info_nce`.
+        labels: [N] class of each sample; read by the diagnostics only, never by the loss.
         temperature: a finite number above 0.
         confidence: weight a of a determined false negative, 0 (NT-Xent) to 1.
         positive_threshold: smallest similarity of an anchor's positive at which its
@@ -79,40 +71,116 @@ def false_contrastive(
         margin: 0 or more; read by "above".
         max_selected: 1 or more; read by "above".
         symmetric: determine (j, i) too wherever (i, j) is.
-        labels: [N] class of each sample; read by the diagnostics only, never by the loss.
 
     Returns:
-        The loss, at least float32 also under autocast, and the diagnostics
-        ``positive_similarity``, ``false_negative_share`` (of anchors with one or more),
-        ``false_negative_similarity`` (mean cosine, NaN if there is none) and, with ``labels``,
-        ``false_negative_precision`` and ``false_negative_recall`` against "same class".
+        The loss, at least float32 also under autocast, and the diagnostics of ``info_nce``,
+        ``false_negative_share`` (of anchors with one or more), ``false_negative_similarity``
+        (mean cosine, NaN if there is none) and, with ``labels``, ``false_negative_precision`` and
+        ``false_negative_recall`` against "same class".
 
     Raises:
         InputError: an argument outside the ranges above.
     """
     check_settings(temperature, confidence, positive_threshold, select, margin, max_selected)
-    check_views(view1, view2)
-    if labels is not None and labels.shape != view1.shape[:1]:
-        raise InputError("labels", tuple(labels.shape), f"one label a sample, {view1.shape[:1]}")
-    with torch.autocast(view1.device.type, enabled=False):
-        logits = similarity_logits(view1, view2, temperature)
-        cosine = logits.detach() * temperature
-        if select == "global":
-            determined = determine_global(cosine, positive_threshold, temperature=temperature)
-        elif select == "nearest":
-            determined = determine_nearest(cosine, positive_threshold)
-        else:
-            determined = determine_above(
-                cosine, positive_threshold, margin=margin, max_selected=max_selected
-            )
-        if symmetric:
-            determined = determined | determined.T
-        loss = logits.logsumexp(1) - log_calibrated_positive(logits, determined, confidence)
-    return LossOutput(loss.mean(), _diagnostics(cosine, determined, labels))
+    contrast = batch_contrast(view1, view2, temperature, weight, labels)
+    if select == "global":
+        found = determine_global(contrast, positive_threshold, upper=True)
+    else:
+        found = _determine(contrast, positive_threshold, select, margin, max_selected)
+    if symmetric:
+        found = both_ways(found, len(contrast.positive))
+    return _loss(contrast, found, confidence)
 
 
-class FALSELoss(nn.Module):
+def queue_false_contrastive(
+    query: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    *,
+    weight: Tensor | None = None,
+    labels: Tensor | None = None,
+    queue_labels: Tensor | None = None,
+    temperature: float = 0.07,
+    confidence: float = 1.0,
+    positive_threshold: float = 0.9,
+    select: str = "nearest",
+    margin: float = 0.0,
+    max_selected: int = 8,
+) -> LossOutput:
+    """Queue form of :func:`false_contrastive`: false negatives are entries of the queue.
+
+    Reconstruction: the paper has the batch form only. The formula is the same with the key as the
+    positive and the queue as the negatives; "global" looks at all pairs of a query and an entry.
+
+    Args:
+        query: [N, D] embeddings of the encoder; normalised here, as all three are.
+        key: [N, D] embeddings of the momentum encoder, in the same order; no gradient.
+        queue: [K, D] keys of earlier steps; no gradient.
+        weight: [N] as in :func:`rscontrast.losses.queue_info_nce`.
+        labels: [N] class of each sample; read by the diagnostics only, as the next one.
+        queue_labels: [K] class of each entry; both are needed.
+        temperature: as in :func:`false_contrastive`, as all that follow.
+        confidence: weight of a determined false negative.
+        positive_threshold: smallest similarity of a query to its key.
+        select: the rule.
+        margin: of "above".
+        max_selected: of "above".
+
+    Returns:
+        As :func:`false_contrastive`.
+
+    Raises:
+        InputError: an argument outside the ranges above.
+    """
+    check_settings(temperature, confidence, positive_threshold, select, margin, max_selected)
+    contrast = queue_contrast(query, key, queue, temperature, weight, labels, queue_labels)
+    found = _determine(contrast, positive_threshold, select, margin, max_selected)
+    return _loss(contrast, found, confidence)
+
+
+def log_calibrated_positive(
+    positive: Tensor, entries: Tensor, found: Determined, confidence: float
+) -> Tensor:
+    """Positive signal of each anchor, log(s_i,positive + sum_j W_ij s_ij): [A].
+
+    W is ``confidence`` where a false negative was determined, else 0. What remains of it,
+    1 - W, stays in the negative signal, so that both add up to the sum over all j != i.
+
+    Args:
+        positive: [A] log s of the positives.
+        entries: [E] log s of the pairs.
+        found: the pairs.
+        confidence: a, 0 to 1.
+    """
+    share = math.log(confidence) if confidence > 0 else -math.inf
+    terms = torch.where(found.accepted, entries + share, -math.inf)
+    highest = positive.detach().scatter_reduce(0, found.anchor, terms.detach(), "amax")
+    signal = (positive - highest).exp()
+    signal = signal.index_add(0, found.anchor, (terms - highest[found.anchor]).exp())
+    return signal.log() + highest
+
+
+def _determine(
+    contrast: Contrast, positive_threshold: float, select: str, margin: float, max_selected: int
+) -> Determined:
+    if select == "global":
+        return determine_global(contrast, positive_threshold)
+    if select == "nearest":
+        return determine_nearest(contrast, positive_threshold)
+    return determine_above(contrast, positive_threshold, margin=margin, max_selected=max_selected)
+
+
+def _loss(contrast: Contrast, found: Determined, confidence: float) -> LossOutput:
+    negative, entries = log_sum_and_entries(contrast.negatives, places(found, contrast))
+    total = torch.logaddexp(contrast.positive, negative)
+    signal = log_calibrated_positive(contrast.positive, entries, found, confidence)
+    return LossOutput(contrast.mean(total - signal), describe(contrast, found))
+
+
+class FALSELoss(BatchLoss):
     """Holds the arguments of :func:`false_contrastive`."""
+
+    function = staticmethod(false_contrastive)
 
     def __init__(
         self,
@@ -129,25 +197,45 @@ class FALSELoss(nn.Module):
         Raises:
             InputError: see :func:`false_contrastive`.
         """
-        super().__init__()
         check_settings(temperature, confidence, positive_threshold, select, margin, max_selected)
-        self.temperature, self.confidence = temperature, confidence
-        self.positive_threshold, self.select = positive_threshold, select
-        self.margin, self.max_selected, self.symmetric = margin, max_selected, symmetric
+        super().__init__(
+            temperature=temperature,
+            confidence=confidence,
+            positive_threshold=positive_threshold,
+            select=select,
+            margin=margin,
+            max_selected=max_selected,
+            symmetric=symmetric,
+        )
 
-    def forward(self, view1: Tensor, view2: Tensor, labels: Tensor | None = None) -> LossOutput:
-        """See :func:`false_contrastive`."""
-        return false_contrastive(
-            view1,
-            view2,
-            temperature=self.temperature,
-            confidence=self.confidence,
-            positive_threshold=self.positive_threshold,
-            select=self.select,
-            margin=self.margin,
-            max_selected=self.max_selected,
-            symmetric=self.symmetric,
-            labels=labels,
+
+class QueueFALSELoss(QueueLoss):
+    """Holds the arguments of :func:`queue_false_contrastive`."""
+
+    function = staticmethod(queue_false_contrastive)
+
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        confidence: float = 1.0,
+        positive_threshold: float = 0.9,
+        select: str = "nearest",
+        margin: float = 0.0,
+        max_selected: int = 8,
+    ) -> None:
+        """Check and keep the arguments.
+
+        Raises:
+            InputError: see :func:`queue_false_contrastive`.
+        """
+        check_settings(temperature, confidence, positive_threshold, select, margin, max_selected)
+        super().__init__(
+            temperature=temperature,
+            confidence=confidence,
+            positive_threshold=positive_threshold,
+            select=select,
+            margin=margin,
+            max_selected=max_selected,
         )
 
 
@@ -172,22 +260,4 @@ def check_settings(
     choose("select", select, SELECT)
     if not 0 <= margin < math.inf:
         raise InputError("margin", margin, "a finite number of 0 or more")
-    if max_selected < 1:
-        raise InputError("max_selected", max_selected, "a whole number of 1 or more")
-
-
-@torch.no_grad()
-def _diagnostics(cosine: Tensor, determined: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-    found = determined.sum()
-    diagnostics = {
-        "positive_similarity": partner_values(cosine).mean(),
-        "false_negative_share": determined.any(1).to(cosine.dtype).mean(),
-        "false_negative_similarity": cosine.masked_fill(~determined, 0.0).sum() / found,
-    }
-    if labels is not None:
-        classes = labels.repeat(2)
-        same_class = (classes.unsqueeze(1) == classes) & is_negative(cosine)
-        hits = (determined & same_class).sum()
-        diagnostics["false_negative_precision"] = hits / found
-        diagnostics["false_negative_recall"] = hits / same_class.sum()
-    return diagnostics
+    whole("max_selected", max_selected)

@@ -3,12 +3,22 @@
 from torch import nn
 
 
-def projection_head(in_features: int, hidden: int, out_features: int) -> nn.Sequential:
-    """Two linear layers with a ReLU between, no normalisation: [B, D] -> [B, out].
+def projection_head(
+    in_features: int, hidden: int, out_features: int, *, batch_norm: bool = False
+) -> nn.Sequential:
+    """Two linear layers with a ReLU between: [B, D] -> [B, out].
 
-    Source: the recipe of FALSE (arXiv 2211.07928, released code), which is SimCLR's v1 head
-    without batch norm.
+    Args:
+        in_features: D.
+        hidden: width between the layers.
+        out_features: size of what comes out.
+        batch_norm: one before the ReLU, as in BYOL (arXiv 2006.07733); without it it is the head
+            of FALSE (arXiv 2211.07928, released code) and of MoCo v2 (arXiv 2003.04297).
     """
+    norm = [nn.BatchNorm1d(hidden)] if batch_norm else []
     return nn.Sequential(
-        nn.Linear(in_features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, out_features)
+        nn.Linear(in_features, hidden),
+        *norm,
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, out_features),
     )

@@ -16,9 +16,9 @@ from rscontrast.losses import (
     gather_embeddings,
     matched_positives,
 )
+from rscontrast.losses.contrast import check_temperature
 from rscontrast.losses.decoupling import DenseLoss
 from rscontrast.losses.family import QUEUE
-from rscontrast.losses.info_nce import check_temperature
 from rscontrast.models.dense_heads import PerLevel, dense_projection_head
 from rscontrast.models.encoder import embedding_size
 from rscontrast.models.heads import projection_head

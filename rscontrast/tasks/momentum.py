@@ -1,13 +1,15 @@
 """What methods with a momentum encoder share: when it moves, and by how much."""
 
 from abc import abstractmethod
-from typing import Any
 
 from torch import nn
 from torchgeo.datasets.utils import Sample
 
+from rscontrast.errors import choose
 from rscontrast.models.momentum import MomentumEncoder, check_momentum, cosine_momentum
 from rscontrast.tasks.ssl import SSLTask
+
+SCHEDULES = ("constant", "cosine")
 
 
 class MomentumTask(SSLTask):
@@ -19,10 +21,17 @@ class MomentumTask(SSLTask):
 
     _moved = -1
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        """Build as :class:`SSLTask`; check what is added."""
-        super().__init__(*arguments, **named)
+    momentum_encoder: MomentumEncoder
+
+    def configure_models(self) -> None:
+        """Build the encoder; a method copies it, and its heads, when they stand."""
         check_momentum("encoder_momentum", self.hparams["encoder_momentum"])
+        choose("momentum_schedule", self.hparams["momentum_schedule"], SCHEDULES)
+        super().configure_models()
+
+    def encoders(self) -> list[nn.Module]:
+        """The encoder and its copy."""
+        return [self.model, self.momentum_encoder.module]
 
     @abstractmethod
     def momentum_pairs(self) -> list[tuple[nn.Module, MomentumEncoder]]:
@@ -31,7 +40,7 @@ class MomentumTask(SSLTask):
     def encoder_momentum(self) -> float:
         """Coefficient of this step."""
         start: float = self.hparams["encoder_momentum"]
-        if self.hparams.get("momentum_schedule", "constant") == "constant":
+        if self.hparams["momentum_schedule"] == "constant":
             return start
         return cosine_momentum(self.global_step, self.total_steps, start)
 

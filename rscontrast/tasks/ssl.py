@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
 from rscontrast.augment.layout import as_pair
-from rscontrast.errors import TrainingError, choose, whole
+from rscontrast.errors import InputError, TrainingError, choose, whole
 from rscontrast.losses import LossOutput, gather_embeddings
 from rscontrast.models.encoder import create_encoder, embed
+from rscontrast.models.recompute import recompute_blocks
 from rscontrast.models.start import load_start
 from rscontrast.tasks.base import ScheduledTask
 from rscontrast.tasks.optimisers import WARMUP
@@ -62,7 +63,7 @@ class SSLTask(ScheduledTask):
         momentum: float = 0.9,
         warmup: float = WARMUP,
         sample_weight: str = "usable",
-        compile: bool = False,  # noqa: A002  # as torch and Lightning call it
+        compile: bool | str = False,  # noqa: A002  # as torch and Lightning call it
         gradient_checkpointing: bool = False,
         channels_last: bool = False,
         seed: int = 0,
@@ -81,7 +82,8 @@ class SSLTask(ScheduledTask):
             warmup: over which the learning rate rises: share of all steps below 1, else steps.
             sample_weight: of a sample without a usable pixel in a view it is 0; of others 1
                 ("usable") or the mean share of usable pixels ("share").
-            compile: compile the encoder; the keys of a checkpoint stay.
+            compile: compile the encoder, by torch's default or the backend of this name; the keys
+                of a checkpoint stay.
             gradient_checkpointing: compute the encoder's stages again in the backward pass, for
                 less memory.
             channels_last: keep images and encoder in that layout, in which tensor cores work.
@@ -95,6 +97,25 @@ class SSLTask(ScheduledTask):
         super().__init__()
         choose("sample_weight", sample_weight, SAMPLE_WEIGHTS)
         whole("seed", seed, least=0)
+        self._scale()
+
+    def _scale(self) -> None:
+        """Bring the encoders to what they run as, last: copies are of the plain encoder."""
+        hp = self.hparams
+        if hp["compile"] and hp["gradient_checkpointing"]:
+            allowed = "one of both: what is compiled cannot leave out norms when it is run again"
+            raise InputError("compile", True, allowed)
+        if hp["gradient_checkpointing"]:
+            recompute_blocks(self.model)
+        for encoder in self.encoders():
+            if hp["channels_last"]:
+                encoder.to(memory_format=torch.channels_last)
+            if hp["compile"]:
+                encoder.compile(backend="inductor" if hp["compile"] is True else hp["compile"])
+
+    def encoders(self) -> list[nn.Module]:
+        """Every encoder that images pass."""
+        return [self.model]
 
     def configure_models(self) -> None:
         """Build the encoder; a method adds heads and copies."""
