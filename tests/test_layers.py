@@ -12,13 +12,16 @@ import rscontrast
 
 # Public classes that only their own package speaks of.
 INNER = {
-    "DecouplingTerm", "DenseTask", "DenseViews", "DepositioningTerm", "DepthOutput", "TermInput",
-    "BatchLoss", "Choice", "Contrast", "Cover", "EpochShares", "Files", "Fitter", "Held",
-    "KnownBounds", "LabelledPatchSampler", "LabelledPatches", "LazyPairs", "ListedPairs",
+    "BatchLoss", "Choice", "Contrast", "Cover", "Determined", "EpochShares", "Files", "Fitter",
+    "Held", "KnownBounds", "LabelledPatchSampler", "LabelledPatches", "LazyPairs", "ListedPairs",
     "LocatedItems", "Lookup", "Lot", "MomentumTask", "NativePatches", "Onto", "PairDraw",
     "PairDraws", "PairSet", "PairSource", "PatchDraws", "QueueLoss", "ReadsAnyGrid", "ReadsDates",
     "SSLTask", "SameDraws", "ScheduledTask", "ShuffledSampler", "Sides", "Stratum",
     "ThreadedDataModule", "Views",
+}  # fmt: skip
+INNER |= {
+    "DecouplingTerm", "DenseTask", "DenseViews", "DepositioningTerm", "DepthOutput", "PerLevel",
+    "TermInput",
 }  # fmt: skip
 
 ROOT = Path(rscontrast.__file__).parent

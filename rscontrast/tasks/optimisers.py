@@ -14,6 +14,8 @@ WARMUP = 0.1
 """Share of all steps over which the learning rate rises, where nothing else is said."""
 TRUST = 1e-3
 """Trust coefficient of LARS."""
+LISTED = ("cls_token", "dist_token", "pos_embed", "reg_token", "relative_position_bias_table")
+"""Names in timm of what its transformers list as undecayed; its feature wrappers lose the list."""
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -70,7 +72,7 @@ def parameter_groups(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Par
     Not decayed are vectors and numbers (biases, norms, scales of layers), all of a norm, and what
     a timm model lists itself: position embeddings, class tokens.
     """
-    kept: set[int] = set()
+    kept = {id(p) for name, p in module.named_parameters() if name.split(".")[-1] in LISTED}
     for part in module.modules():
         if isinstance(part, NORMS):
             kept |= {id(p) for p in part.parameters()}

@@ -1,0 +1,82 @@
+"""A run that was stopped and goes on equals the unbroken one, weights bit for bit."""
+
+import pytest
+import torch
+
+from rscontrast.datamodules import PairDataModule
+from rscontrast.tasks import BYOL, FALSE, MoCo, SimCLR
+from tests.sample_world import BANDS, event_pairs, scenes, trainer
+
+SMALL = {"in_channels": 4, "hidden_dim": 16, "output_dim": 8}
+EPOCHS, STEPS = 2, 3
+KINDS = {
+    "simclr": (SimCLR, {"optimizer": "lars", "lr": 1.0}),
+    # This encoder drops paths: what a step draws must go on too.
+    "false": (FALSE, {"model": "efficientnet-b0", "confidence": 0.5, "start_epoch": 1}),
+    "moco": (MoCo, {"queue_size": 16, "warmup": 2}),
+    "byol": (BYOL, {"optimizer": "adamw", "lr": 1e-3}),
+}
+
+
+class Stop(Exception):
+    """What cuts a run."""
+
+
+def run(kind, folder, *, stop=None, resume=None, accumulate=1):
+    """Train; after ``stop`` batches keep a checkpoint and stop."""
+    base, extra = KINDS[kind]
+    torch.manual_seed(0 if resume is None else 99)  # what was not kept would differ
+    data = PairDataModule(
+        scenes(), event_pairs(), list(BANDS), patch_size=32, batch_size=4,
+        length=4 * STEPS, statistics_patches=1, threads=1,
+    )  # fmt: skip
+
+    class Cut(base):
+        losses = ()
+
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            self.losses = (*self.losses, loss.item())
+            return loss
+
+        def on_train_batch_end(self, *_):
+            if len(self.losses) == stop:
+                self.trainer.save_checkpoint(folder / "cut.ckpt")
+                raise Stop
+
+    task = Cut(**({"model": "tu-resnet10t"} | SMALL | extra))
+    made = trainer(folder, max_epochs=EPOCHS, accumulate_grad_batches=accumulate)
+    if stop is None:
+        made.fit(task, datamodule=data, ckpt_path=resume)
+    else:
+        with pytest.raises(Stop):
+            made.fit(task, datamodule=data)
+    return task, made
+
+
+@pytest.mark.parametrize(("kind", "stop"), [(k, s) for k in KINDS for s in (2, 3)])
+def test_a_resumed_run_equals_the_unbroken_one(kind, stop, tmp_path):
+    """Cut in mid-epoch (2 of 3 batches) and after an epoch's last batch."""
+    whole, one = run(kind, tmp_path)
+    run(kind, tmp_path, stop=stop)
+    rest, two = run(kind, tmp_path, resume=tmp_path / "cut.ckpt")
+    assert len(whole.losses) == EPOCHS * STEPS
+    assert rest.losses == whole.losses[stop:]
+    assert one.global_step == two.global_step
+    a, b = whole.state_dict(), rest.state_dict()
+    assert [key for key in a if not torch.equal(a[key], b[key])] == []
+    states = [made.optimizers[0].state_dict()["state"] for made in (one, two)]
+    for index, kept in states[0].items():
+        for name, value in kept.items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[1][index][name]))
+
+
+def test_other_draws_give_other_weights(tmp_path):
+    """The test above can fail: from the start, or without the state, the weights are others."""
+    whole, _ = run("moco", tmp_path)
+    base, extra = KINDS["moco"]
+    fresh = base(**({"model": "tu-resnet10t"} | SMALL | extra))
+    assert not torch.equal(whole.queue.keys, fresh.queue.keys)
+    accumulated, made = run("moco", tmp_path, accumulate=3)
+    assert made.global_step == EPOCHS
+    assert accumulated.losses[1:] != whole.losses[1:]
