@@ -20,7 +20,7 @@ from rscontrast.models.item import write_model_item
 from rscontrast.models.start import require_bands
 from rscontrast.stac.pairing.file import SomePairs
 from rscontrast.stac.provider import Provider
-from rscontrast.tasks import BYOL, FALSE, DamageSegmentation, MoCo, SimCLR
+from rscontrast.tasks import BYOL, FALSE, DamageSegmentation, DenseCL, MoCo, PixPro, SimCLR
 from rscontrast.tasks.ssl import SSLTask
 from rscontrast.types import PathOrStr
 
@@ -29,6 +29,8 @@ METHODS: dict[str, type[SSLTask]] = {
     "false": FALSE,
     "moco": MoCo,
     "byol": BYOL,
+    "pixpro": PixPro,
+    "densecl": DenseCL,
 }
 """Name -> task of each self-supervised method: a new one is one line here."""
 
@@ -82,7 +84,7 @@ def pretrain(
             stands beside it, with ``.item.json``. While training lasts, the encoder of the last
             finished epoch stands there, with ``.partial`` in its name.
         bands: asset keys, band names or common names; the channel order. Default: the cache's.
-        method: "simclr", "false", "moco" or "byol".
+        method: "simclr", "false", "moco", "byol", "pixpro" or "densecl".
         encoder: name of an encoder of segmentation_models_pytorch, or "tu-" and a timm model.
         epochs: passes over ``length`` pairs.
         patch_size: side of a patch, pixels; default: the cache's, or 96.

@@ -12,12 +12,13 @@ import rscontrast
 
 # Public classes that only their own package speaks of.
 INNER = {
-    "BatchLoss", "Choice", "Contrast", "Cover", "DatedPatches", "Determined", "EpochShares",
-    "Files", "Fitter", "Held", "KnownBounds", "LabelledPatchSampler", "LabelledPatches",
-    "LazyPairs", "ListedPairs", "LocatedItems", "Lookup", "Lot", "MomentumTask", "NativePatches",
+    "BatchLoss", "Choice", "Contrast", "Cover", "DatedPatches", "DecouplingTerm", "DenseTask",
+    "DenseViews", "DepositioningTerm", "DepthOutput", "Determined", "EpochShares", "Files",
+    "Fitter", "Held", "KnownBounds", "LabelledPatchSampler", "LabelledPatches", "LazyPairs",
+    "ListedPairs", "LocatedItems", "Lookup", "Lot", "MomentumTask", "NativePatches",
     "NormalisePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource", "PatchDraws",
-    "QueueLoss", "ReadsAnyGrid", "ReadsDates", "SSLTask", "SameDraws", "ScheduledTask",
-    "ShuffledSampler", "Sides", "Signals", "Stratum", "ThreadedDataModule", "Views",
+    "PerLevel", "QueueLoss", "ReadsAnyGrid", "ReadsDates", "SSLTask", "SameDraws", "ScheduledTask",
+    "ShuffledSampler", "Sides", "Signals", "Stratum", "TermInput", "ThreadedDataModule", "Views",
 }  # fmt: skip
 
 ROOT = Path(rscontrast.__file__).parent

@@ -13,10 +13,12 @@ from rscontrast.augment.jitter import Grayscale as Grayscale
 from rscontrast.augment.jitter import Grey as Grey
 from rscontrast.augment.jitter import Jitter as Jitter
 from rscontrast.augment.jitter import Solarize as Solarize
+from rscontrast.augment.mixing import RegionMix as RegionMix
 from rscontrast.augment.noise import Noise as Noise
 from rscontrast.augment.noise import Speckle as Speckle
 from rscontrast.augment.normalise import Normalise as Normalise
 from rscontrast.augment.operations import Operation as Operation
+from rscontrast.augment.placing import RegionPlacing as RegionPlacing
 from rscontrast.augment.presets import PRESETS as PRESETS
 from rscontrast.augment.presets import Recipe as Recipe
 from rscontrast.augment.presets import recipe as recipe

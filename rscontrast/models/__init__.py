@@ -7,3 +7,4 @@ from rscontrast.models.checkpoint import save_segmenter as save_segmenter
 from rscontrast.models.damage import SiameseSegmenter as SiameseSegmenter
 from rscontrast.models.encoder import create_encoder as create_encoder
 from rscontrast.models.item import write_model_item as write_model_item
+from rscontrast.models.propagation import PixelPropagation as PixelPropagation

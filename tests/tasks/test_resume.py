@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rscontrast.datamodules import PairDataModule
-from rscontrast.tasks import BYOL, FALSE, MoCo, SimCLR
+from rscontrast.tasks import BYOL, FALSE, DenseCL, MoCo, PixPro, SimCLR
 from tests.sample_world import BANDS, event_pairs, scenes, trainer
 
 SMALL = {"in_channels": 4, "hidden_dim": 16, "output_dim": 8}
@@ -16,6 +16,9 @@ KINDS = {
     "false": (FALSE, {"model": "efficientnet-b0", "confidence": 0.5, "start_epoch": 1}),
     "moco": (MoCo, {"queue_size": 16, "warmup": 2}),
     "byol": (BYOL, {"optimizer": "adamw", "lr": 1e-3}),
+    # The terms draw in each step.
+    "pixpro": (PixPro, {"levels": 2, "terms": {"decoupling": None, "depositioning": None}}),
+    "densecl": (DenseCL, {"queue_size": 16, "terms": {"decoupling": None}}),
 }
 
 

@@ -46,7 +46,7 @@ def test_our_simclr_takes_both_layouts(tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["simclr", "false", "moco", "byol"])
+@pytest.mark.parametrize("name", ["byol", "densecl", "false", "moco", "pixpro", "simclr"])
 def test_their_command_line_finds_our_classes(name, tmp_path):
     write_items(scenes(), tmp_path / "items.parquet")
     write_pairs(event_pairs(), tmp_path / "pairs.parquet")
