@@ -86,7 +86,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="threads of torch")
+    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="threads")
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--batch", type=int, default=256, help="pairs, of two images each")
     parser.add_argument("--bands", type=int, default=4)
