@@ -247,8 +247,8 @@ class Counting(Callback):
         self.calls: list[tuple[nn.Module, tuple[Any, ...], dict[str, Any]]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for part in losses(pl_module):
-            part.register_forward_pre_hook(self._keep, with_kwargs=True)
+        parts = losses(pl_module)
+        self.hooks = [p.register_forward_pre_hook(self._keep, with_kwargs=True) for p in parts]
 
     def _keep(self, part: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         self.calls.append((part, given, named))
@@ -262,6 +262,8 @@ class Counting(Callback):
     def on_train_batch_end(self, *_: Any) -> None:
         self.counter.__exit__(None, None, None)
         self.flops = self.counter.get_total_flops()
+        for hook in self.hooks:
+            hook.remove()
 
 
 def losses(task: nn.Module) -> list[nn.Module]:

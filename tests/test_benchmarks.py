@@ -54,3 +54,30 @@ def test_augment_quick(tmp_path):
     assert {"cores", "batch", "bands", "size", "torch", "lightly", "load"} <= set(
         report["settings"]
     )
+
+
+def test_pretrain_quick(tmp_path):
+    file = tmp_path / "rows.json"
+    script = [sys.executable, str(BENCHMARKS / "pretrain.py"), "--quick", "--json", str(file)]
+    command = [*script, "--only", "SimCLR", "TorchGeo SimCLR"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_text())
+    rows = {row["name"]: row for row in report["rows"]}
+    assert all(set(row) == {"name", "value", "unit", "bound", "holds"} for row in rows.values())
+    assert set(rows) >= {
+        "SimCLR",
+        "TorchGeo SimCLR",
+        "SimCLR to TorchGeo SimCLR",
+        "SimCLR: augmentation",
+        "SimCLR: loss",
+        "SimCLR: both",
+        "SimCLR: waiting for data",
+        "SimCLR: model",
+    }
+    assert all(row["value"] > 0 for row in rows.values())
+    assert report["settings"]["seed"] == 0
+    assert {"batch", "bands", "size", "torchgeo", "gpu", "load"} <= set(report["settings"])
+    if report["settings"]["device"] == "cpu":
+        assert "no GPU here" in done.stdout
+        assert all(row["bound"] is None for row in rows.values())
