@@ -86,7 +86,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="threads of torch")
+    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="threads")
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--batch", type=int, default=256, help="pairs, of two images each")
     parser.add_argument("--bands", type=int, default=4)
@@ -101,9 +101,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="file for the rows")
     options = parser.parse_args()
     options.device = "cuda" if torch.cuda.is_available() else "cpu"
+    options.warm = WARM
     if options.quick or options.device == "cpu":
         small = {"model": "resnet18", "batch": 4, "size": 32, "steps": 2, "rounds": 1}
-        vars(options).update(small | {"queue": 64, "compile": "no"})
+        vars(options).update(small | {"queue": 64, "compile": "no", "warm": 1})
     return options
 
 
@@ -119,7 +120,7 @@ class Images(Dataset[dict[str, Tensor]]):
         generator = torch.Generator().manual_seed(options.seed)
         shape = (min(options.batch, 64), 2, options.bands, options.size, options.size)
         self.images = 0.6 * torch.rand(shape, generator=generator)
-        self.length = options.batch * (options.steps + WARM)
+        self.length = options.batch * (options.steps + options.warm)
 
     def __len__(self) -> int:
         return self.length
@@ -226,14 +227,14 @@ PAIRED = {"SimCLR": "TorchGeo SimCLR", "MoCo": "TorchGeo MoCo"}
 class Clock(Callback):
     """Seconds of the steps that count, together; the device is waited for at both ends alone."""
 
-    def __init__(self) -> None:
-        self.seconds = self.begun = 0.0
+    def __init__(self, warm: int) -> None:
+        self.warm, self.seconds, self.begun = warm, 0.0, 0.0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
         batch_idx: int,
     ) -> None:  # fmt: skip
-        if batch_idx == WARM - 1:
+        if batch_idx == self.warm - 1:
             self.begun = now()
         elif batch_idx == trainer.num_training_batches - 1:
             self.seconds = now() - self.begun
@@ -247,8 +248,8 @@ class Counting(Callback):
         self.calls: list[tuple[nn.Module, tuple[Any, ...], dict[str, Any]]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for part in losses(pl_module):
-            part.register_forward_pre_hook(self._keep, with_kwargs=True)
+        parts = losses(pl_module)
+        self.hooks = [p.register_forward_pre_hook(self._keep, with_kwargs=True) for p in parts]
 
     def _keep(self, part: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         self.calls.append((part, given, named))
@@ -262,6 +263,8 @@ class Counting(Callback):
     def on_train_batch_end(self, *_: Any) -> None:
         self.counter.__exit__(None, None, None)
         self.flops = self.counter.get_total_flops()
+        for hook in self.hooks:
+            hook.remove()
 
 
 def losses(task: nn.Module) -> list[nn.Module]:
@@ -300,11 +303,11 @@ def trained(
 def alone(what: Callable[[], object], options: argparse.Namespace) -> float:
     """Median seconds of something by itself."""
     taken = []
-    for _ in range(WARM + options.steps):
+    for _ in range(options.warm + options.steps):
         begun = now()
         what()
         taken.append(now() - begun)
-    return float(np.median(taken[WARM:]))
+    return float(np.median(taken[options.warm :]))
 
 
 def replayed(counting: Counting) -> Callable[[], object] | None:
@@ -337,10 +340,10 @@ def measure(run: Run) -> None:
     waits: dict[str, list[float]] = {label(*turn): [] for turn in turns}
     for _ in range(o.rounds):
         for name, o.compiled in turns:
-            clock, data = Clock(), Data(o, ours=name in OURS)
-            trained(o, (OURS | THEIRS)[name], data, clock, o.steps + WARM)
+            clock, data = Clock(o.warm), Data(o, ours=name in OURS)
+            trained(o, (OURS | THEIRS)[name], data, clock, o.steps + o.warm)
             speeds[label(name, o.compiled)].append(2 * o.batch * o.steps / clock.seconds)
-            waited = sum(data.loader.seconds[WARM:])
+            waited = sum(data.loader.seconds[o.warm :])
             waits[label(name, o.compiled)].append(100 * waited / clock.seconds)
     for turn, each in speeds.items():
         run.add(turn, float(np.median(each)), "images/s")

@@ -80,9 +80,11 @@ def test_it_says_what_the_encoder_was_fed(checkpoint):
     (fed,), (made,) = told.input, told.output
     assert fed.bands == list(BANDS)
     assert fed.input.shape == [-1, 4, -1, -1]
-    assert [one.mean for one in fed.value_scaling] == list(CONTRACT.mean)
-    assert [one.stddev for one in fed.value_scaling] == list(CONTRACT.std)
-    assert {one.type for one in fed.value_scaling} == {"z-score"}
+    # The extension has a list here, one entry a band, of which pystac makes one object.
+    scaling = item.properties["mlm:input"][0]["value_scaling"]
+    assert [one["mean"] for one in scaling] == list(CONTRACT.mean)
+    assert [one["stddev"] for one in scaling] == list(CONTRACT.std)
+    assert {one["type"] for one in scaling} == {"z-score"}
     assert made.result.shape == [-1, 512]
     assert told.total_parameters == sum(
         p.numel() for p in create_encoder("resnet18", 4).parameters()
