@@ -39,8 +39,8 @@ class PairViews(nn.Module):
     What was drawn comes along as ``params``; given again, it gives the same views bit for bit.
 
     It takes single samples too, without the batch's axis, so it also serves as ``transforms=`` of
-    a dataset. A sample [2, C, H, W] looks like a batch [B, C, H, W]: it is one where ``transform``,
-    ``bounds`` or ``dates`` say so, as in every sample of a GeoDataset.
+    a dataset. A sample [2, C, H, W] looks like a batch [B, C, H, W]: it is one where ``transform``
+    or ``bounds`` have one axis, as in every sample of a GeoDataset; ``dates`` alone do not tell.
     """
 
     def __init__(
@@ -120,7 +120,8 @@ class PairViews(nn.Module):
 
         Args:
             batch: ``image`` [B, 2, C, H, W] (view v is of date v % 2) or [B, C, H, W],
-                reflectance; ``valid`` [B, 2, H, W] or [B, H, W] bool, without it all pixels are;
+                reflectance; ``valid`` [B, 2, H, W] or [B, H, W] bool, or of each band in the
+                image's layout, without it all pixels are;
                 ``transform`` [B, 9] where views shall be placed on the map. Every other tensor
                 [B, (K,) H, W] or [B, D, K, H, W] is an extra raster, the last one of D dates.
             params: of an earlier call, to repeat it.
