@@ -1,6 +1,7 @@
 """Batches into views, on the device of the batch."""
 
 from rscontrast.augment.adapter import KorniaOperation as KorniaOperation
+from rscontrast.augment.adapter import kornia_operations as kornia_operations
 from rscontrast.augment.atmosphere import Haze as Haze
 from rscontrast.augment.atmosphere import Shadow as Shadow
 from rscontrast.augment.atmosphere import Sun as Sun

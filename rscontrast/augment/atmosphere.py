@@ -10,7 +10,16 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from rscontrast.augment.colour import diagonal
-from rscontrast.augment.draws import Draws, Probability, Range, interval, probability, within
+from rscontrast.augment.device import fixed
+from rscontrast.augment.draws import (
+    Draws,
+    Probability,
+    Range,
+    interval,
+    is_number,
+    probability,
+    within,
+)
 from rscontrast.augment.operations import Affine, Operation, Params
 from rscontrast.errors import InputError
 
@@ -20,8 +29,12 @@ type Wavelengths = tuple[float, ...] | None
 FIELD = 6
 """Cells along a side of the coarse field that clouds and shadows are shaped by."""
 
+GRID = 48
+"""Points along a side of the image at which the cover of a field is measured."""
 RIM = 8.0
 """How much steeper the rim of a shadow is than that of a cloud."""
+EXPONENT = 8.0
+"""Greatest power of the wavelength; Rayleigh's is 4."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class Haze(Affine):
         interval("depth", self.depth)
         interval("airlight", self.airlight, 0, 1)
         probability("p", self.p)
-        _check_wavelengths(self.wavelengths)
+        _check_spectrum(self.wavelengths, self.exponent)
 
     def sample(self, draws: Draws) -> dict[str, Tensor]:
         """Draw ``depth`` and ``airlight``, both [N]."""
@@ -84,7 +97,7 @@ class Sun(Affine):
         within("reference", self.reference, 0, 85)
         within("depth", self.depth)
         probability("p", self.p)
-        _check_wavelengths(self.wavelengths)
+        _check_spectrum(self.wavelengths, self.exponent)
 
     def sample(self, draws: Draws) -> dict[str, Tensor]:
         """Draw ``zenith`` [N], degrees."""
@@ -103,7 +116,7 @@ class Sun(Affine):
 class ThinCloud(Operation):
     """Thin cloud over part of the image: y_c = x_c (1 - o) + b o, o the opacity of the pixel.
 
-    o = opacity * m, m from 0 to 1 a smooth field that is above 0 on about ``cover`` of the image;
+    o = opacity * m, m from 0 to 1 a smooth field that is above 0 on ``cover`` of the image;
     opacity ~ U(*opacity), cover ~ U(*cover), brightness b ~ U(*brightness) in reflectance, the
     same in all bands: droplets are larger than the wavelengths. A reconstruction.
     """
@@ -129,7 +142,8 @@ class ThinCloud(Operation):
     def apply(self, images: Tensor, params: Params) -> Tensor:
         """Blend with the cloud."""
         opacity, brightness = (_column(params[name]) for name in ("opacity", "brightness"))
-        cloud = opacity * patches(params["field"], params["cover"], images.shape[-2:])
+        field = patches(params["field"], params["cover"], images.shape[-2:])
+        cloud = opacity * field.clamp(min=0)
         return torch.lerp(images, brightness.to(images.dtype), cloud.to(images.dtype))
 
 
@@ -137,9 +151,9 @@ class ThinCloud(Operation):
 class Shadow(Operation):
     """Shadow over part of the image: y_c = x_c (1 - m (1 - d_c)), d_c the diffuse share of light.
 
-    m is 0 in the light and 1 in the shadow, which covers about ``cover`` ~ U(*cover) of the image
-    with a narrow rim; d_c = diffuse^((l_c / 0.55)^``exponent``), diffuse ~ U(*diffuse): shadow is
-    lit by the sky, thus bluish. A reconstruction.
+    m is 0 in the light and 1 in the shadow, which covers ``cover`` ~ U(*cover) of the image to the
+    middle of its narrow rim; d_c = diffuse^((l_c / 0.55)^``exponent``), diffuse ~ U(*diffuse):
+    shadow is lit by the sky, thus bluish. A reconstruction.
     """
 
     diffuse: Range = (0.2, 0.6)
@@ -154,7 +168,7 @@ class Shadow(Operation):
         interval("diffuse", self.diffuse, 0, 1)
         interval("cover", self.cover, 0, 1)
         probability("p", self.p)
-        _check_wavelengths(self.wavelengths)
+        _check_spectrum(self.wavelengths, self.exponent)
 
     def sample(self, draws: Draws) -> dict[str, Tensor]:
         """Draw ``diffuse`` and ``cover`` [N], and ``field`` [N, 1, F, F]."""
@@ -166,7 +180,8 @@ class Shadow(Operation):
         spread = images.new_ones(images.shape[:2], dtype=torch.float32)
         relative = _relative_depth(self.wavelengths, -self.exponent, spread)
         diffuse = params["diffuse"].unsqueeze(1) ** relative
-        shade = (RIM * patches(params["field"], params["cover"], images.shape[-2:])).clamp(max=1)
+        field = patches(params["field"], params["cover"], images.shape[-2:])
+        shade = (RIM * field + 0.5).clamp(0, 1)
         loss = shade * (1 - diffuse)[:, :, None, None]
         return images * (1 - loss).to(images.dtype)
 
@@ -176,19 +191,25 @@ def patches(field: Tensor, cover: Tensor, shape: Sequence[int]) -> Tensor:
 
     Args:
         field: [N, 1, F, F].
-        cover: [N], about the share of the image on which the result is above 0.
+        cover: [N], the share of the image on which the result is above 0.
         shape: (H, W).
 
     Returns:
-        [N, 1, H, W], 0 to 1; 0 everywhere where ``cover`` is 0.
+        [N, 1, H, W], up to 1; below 0 everywhere where ``cover`` is 0.
     """
-    # Ranks instead of values: a share of the cells above a level is then known beforehand.
+    # Ranks instead of values: so all fields reach about as high.
     rank = field.flatten(1).argsort(dim=1).argsort(dim=1).view_as(field)
-    level = (rank + 0.5) / rank[0].numel()
-    smooth = interpolate(level, size=tuple(shape), mode="bicubic", align_corners=False)
-    cover = _column(cover)
-    # A bicubic curve overshoots.
-    return ((smooth.clamp(max=1) - 1 + cover) / cover.clamp(min=1e-6)).clamp(0, 1)
+    height = (rank + 0.5) / rank[0].numel()
+    # The level that the wanted share is above: of few points, for all would have to be sorted.
+    points = _smooth(height, (GRID, GRID)).flatten(1).sort(dim=1, descending=True).values
+    below = (cover * (points.shape[1] - 1)).long().unsqueeze(1)
+    level = points.gather(1, below).masked_fill_(cover.unsqueeze(1) <= 0, 2)
+    span = (points[:, :1] - level).clamp(min=1e-3)
+    return ((_smooth(height, shape) - _column(level)) / _column(span)).clamp(max=1)
+
+
+def _smooth(height: Tensor, shape: Sequence[int]) -> Tensor:
+    return interpolate(height, tuple(shape), mode="bicubic", align_corners=False)
 
 
 def _relative_depth(wavelengths: Wavelengths, exponent: float, like: Tensor) -> Tensor:
@@ -198,11 +219,15 @@ def _relative_depth(wavelengths: Wavelengths, exponent: float, like: Tensor) -> 
         return like.new_ones(bands)
     if len(wavelengths) != bands:
         raise InputError("wavelengths", wavelengths, f"one for each of {bands} bands")
-    return (torch.tensor(wavelengths, device=like.device, dtype=like.dtype) / 0.55) ** -exponent
+    return (fixed(wavelengths, like) / 0.55) ** -exponent
 
 
-def _check_wavelengths(wavelengths: Wavelengths) -> None:
-    if wavelengths is not None and not min(wavelengths, default=-1) > 0:
+def _check_spectrum(wavelengths: Wavelengths, exponent: float) -> None:
+    within("exponent", exponent, -EXPONENT, EXPONENT)
+    if wavelengths is None:
+        return
+    numbers = isinstance(wavelengths, tuple | list) and all(map(is_number, wavelengths))
+    if not numbers or not min(wavelengths, default=-1) > 0:
         raise InputError("wavelengths", wavelengths, "None, or micrometres above 0 for each band")
 
 

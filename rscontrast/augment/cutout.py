@@ -28,8 +28,9 @@ class RegionCutout(Operation):
     Augmentation"), with its released settings; see :func:`region_cutout`.
 
     What was cut becomes the image's mean, which is what an unusable pixel counts as ("mean"), or
-    the same place of the image before it in the batch, the paper's background swap ("swap"; a
-    batch of one has no other image and stays as it is).
+    the same place of another sample's same view, the paper's background swap ("swap"; of a batch
+    of one sample it stays as it is). Which sample that is, is drawn; what is unusable there counts
+    as that image's mean.
     """
 
     share: Range = (0.2, 0.6)
@@ -45,16 +46,30 @@ class RegionCutout(Operation):
         choose("fill", self.fill, get_args(Fill.__value__))
         probability("p", self.p)
 
+    @property
+    def mixes(self) -> bool:
+        """To swap takes two."""
+        return self.fill == "swap"
+
     def sample(self, draws: Draws) -> dict[str, Tensor]:
-        """Draw ``cut`` [N, S, S] bool, S the number of cells along a side."""
-        return {"cut": region_cutout(draws, draws.uniform(*self.share), self.cells)}
+        """Draw ``cut`` [N, S, S] bool, S the number of cells along a side.
+
+        To swap also ``donor`` [N]: how many images after this one the other lies, by turns.
+        """
+        drawn = {"cut": region_cutout(draws, draws.uniform(*self.share), self.cells)}
+        if self.mixes:
+            others = max(1, draws.count // draws.views - 1)
+            sample = 1 + (draws.unit() * others).long().clamp(max=others - 1)
+            drawn["donor"] = sample * draws.views
+        return drawn
 
     def apply(self, images: Tensor, params: Params) -> Tensor:
         """Fill what was cut."""
         shape = (images.shape[-2], images.shape[-1])
         cut = spread(params["cut"], shape).unsqueeze(1)
-        if self.fill == "swap":
-            return torch.where(cut, images.roll(1, dims=0), images)
+        if self.mixes:
+            own = torch.arange(len(images), device=images.device)
+            return torch.where(cut, images[(own + params["donor"]) % len(images)], images)
         return torch.where(cut, images.mean(dim=(-2, -1), keepdim=True), images)
 
 
@@ -85,7 +100,7 @@ def region_cutout(draws: Draws, share: Tensor, cells: int) -> Tensor:
         taken = (cut & inside).sum(dim=(1, 2)) / area
         over = taken > share
         cut = cut & ~(inside & over[:, None, None])
-        wanted = (share - torch.where(over, 0, taken)) * area
+        wanted = (share - taken.masked_fill(over, 0)) * area
         cut = cut | _boxes(_within(region, wanted, place[:, part]), cells)
     return cut
 

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torchgeo.datasets.utils import Sample
 
+from rscontrast.augment.device import precise
 from rscontrast.augment.geometry import Geometry, draw
 from rscontrast.augment.normalise import Normalise
 from rscontrast.augment.replay import Seeds
@@ -45,7 +46,8 @@ class Dihedral(nn.Module):
     @torch.no_grad()
     def forward(self, batch: Sample) -> Sample:
         """Turn ``image`` [B, 2, C, H, W], ``valid`` [B, 2, H, W] and ``mask`` [B, H, W] alike."""
-        image = batch["image"]
+        # What is unusable may be NaN, of which no sum is free.
+        image = batch["image"].masked_fill(~batch["valid"].unsqueeze(2), 0)
         shape, generator = (image.shape[-2], image.shape[-1]), self.seeds.batch(image.device)
         matrix = draw(
             Geometry(shape, scale=(1, 1), ratio=(1, 1)), len(image), 1, shape,
@@ -59,5 +61,7 @@ class Dihedral(nn.Module):
         drawn = self.jitter.draw(
             len(dates), dates.shape[1], shape, device=image.device, generator=generator
         )
-        made = self.normalise(self.jitter.apply(dates, drawn).view_as(image), usable)
+        with precise(image.device):
+            jittered = self.jitter.apply(dates, drawn).view_as(image)
+        made = self.normalise(jittered, usable)
         return {**batch, "image": made, "valid": usable, "mask": labels.long()}

@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
 
+from rscontrast.augment.device import fixed
 from rscontrast.errors import InputError
 
 type Probability = float | tuple[float, ...]
@@ -24,6 +26,8 @@ class Draws:
     shape: tuple[int, int]
     device: torch.device | str
     generator: torch.Generator | None = None
+    views: int = 1
+    """Of each sample: images n * views to n * views + views - 1 are those of sample n."""
 
     def unit(self, *size: int) -> Tensor:
         """Draw float32 [count, *size] from U(0, 1)."""
@@ -47,7 +51,12 @@ class Draws:
         if not isinstance(p, tuple):
             return unit < p
         view = torch.arange(self.count, device=self.device) % len(p)
-        return unit < torch.tensor(p, device=self.device)[view]
+        return unit < fixed(p, unit)[view]
+
+
+def is_number(got: object) -> bool:
+    """Whether it can be compared with one, unlike a string or None."""
+    return isinstance(got, Real)
 
 
 def probability(argument: str, got: Probability) -> None:
@@ -57,7 +66,7 @@ def probability(argument: str, got: Probability) -> None:
         InputError: it is not.
     """
     values = got if isinstance(got, tuple) else (got,)
-    if not values or not all(0 <= value <= 1 for value in values):
+    if not values or not all(is_number(value) and 0 <= value <= 1 for value in values):
         raise InputError(argument, got, "a probability, or one for each view")
 
 
@@ -67,7 +76,8 @@ def interval(argument: str, got: Range, low: float = 0.0, high: float = math.inf
     Raises:
         InputError: it is not.
     """
-    if len(got) != 2 or not low <= got[0] <= got[1] <= high:
+    pair = isinstance(got, tuple | list) and len(got) == 2 and all(map(is_number, got))
+    if not pair or not low <= got[0] <= got[1] <= high:
         allowed = f"(least, greatest) from {low:g}" + ("" if math.isinf(high) else f" to {high:g}")
         raise InputError(argument, got, allowed)
 
@@ -78,6 +88,6 @@ def within(argument: str, got: float, low: float = 0.0, high: float = math.inf) 
     Raises:
         InputError: it is not (NaN included).
     """
-    if not low <= got <= high:
+    if not is_number(got) or not low <= got <= high:
         allowed = f"{low:g} or more" if math.isinf(high) else f"{low:g} to {high:g}"
         raise InputError(argument, got, allowed)

@@ -2,12 +2,19 @@
 
 from dataclasses import dataclass
 from math import inf, log, sqrt
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from rscontrast.augment.device import fixed
+from rscontrast.augment.draws import is_number, within
 from rscontrast.errors import InputError, height_width
 
+type Dihedral = bool | Literal["flips"]
+
+PIXELS = 1e6
+"""Greatest registration: beyond it float32 has no parts of a pixel."""
 TRIES = 12
 """Draws of the views of a sample, of which the first with enough overlap is taken."""
 PULLS = (0.75, 0.5, 0.25, 0.0)
@@ -26,8 +33,9 @@ class Geometry:
     """Share of the patch's area that a view shows; above 1 it reaches beyond the patch."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Width to height of a view's pixel on the patch; for square views that of the crop."""
-    dihedral: bool = True
-    """All symmetries of the view: eight of a square, else four. Overhead imagery has no up."""
+    dihedral: Dihedral = True
+    """All symmetries of the view: eight of a square, else four. Overhead imagery has no up.
+    "flips": four of a square too, without quarter turns."""
     min_overlap: float = 0.0
     """Least share (0-1) of the smaller of any two views of a sample that lies in the other."""
     registration: float = 0.0
@@ -40,10 +48,10 @@ class Geometry:
         object.__setattr__(self, "size", height_width("size", self.size))
         for name in ("scale", "ratio"):
             object.__setattr__(self, name, _range(name, getattr(self, name)))
-        if not 0 <= self.min_overlap <= 1:
-            raise InputError("min_overlap", self.min_overlap, "a share, 0-1")
-        if not 0 <= self.registration < inf:
-            raise InputError("registration", self.registration, "0 or more pixels of the patch")
+        if self.dihedral not in (True, False, "flips"):
+            raise InputError("dihedral", self.dihedral, "true, false or 'flips'")
+        within("min_overlap", self.min_overlap, 0, 1)
+        within("registration", self.registration, 0, PIXELS)
 
     def readings(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Readings (down, across) that a view's pixel needs so that none is skipped.
@@ -59,7 +67,7 @@ class Geometry:
         most = max(1.0, sqrt(self.scale[1]))
         high = min(most * height, sqrt(area * h / w / self.ratio[0]))
         wide = min(most * width, sqrt(area * w / h * self.ratio[1]))
-        if self.dihedral and h == w:
+        if self.dihedral is True and h == w:
             high = wide = max(high, wide)
         return max(1, round(high / h)), max(1, round(wide / w))
 
@@ -96,7 +104,8 @@ def draw(
     """
     rounds = TRIES if settings.min_overlap > 0 and views > 1 else 1
     unit = torch.rand(rounds, batch, views, TURN + 1, device=device, generator=generator)
-    turn = (8 * unit[0, ..., TURN]).floor().clamp(max=7) if settings.dihedral else None
+    kinds = 8 if settings.dihedral is True else 4
+    turn = (kinds * unit[0, ..., TURN]).floor().clamp(max=kinds - 1) if settings.dihedral else None
     if settings.same:
         unit = torch.cat([unit[:, :, :1, :SHIFT_X].expand_as(unit[..., :SHIFT_X]),
                           unit[..., SHIFT_X:]], dim=-1)  # fmt: skip
@@ -116,13 +125,19 @@ def rectangles(matrix: Tensor, size: tuple[int, int], shape: tuple[int, int]) ->
 
     Returns:
         [B, V, 4] (x1, y1, x2, y2): the outer corners of the view's first and last pixel, 0-1
-        along the patch. A flip swaps x1 and x2, or y1 and y2. Of views that are turned by a
-        quarter the corners are right, but x runs down the view: see :func:`cell_centres`.
+        along the patch. A flip swaps x1 and x2, or y1 and y2. Of views that are :func:`turned` by
+        a quarter the corners are right, but x runs down the view: only ``matrix`` says where their
+        cells lie, see :func:`cell_centres`.
     """
     h, w = size
-    ends = matrix.new_tensor([[-0.5, -0.5], [w - 0.5, h - 0.5]])
-    sides = matrix.new_tensor([shape[1], shape[0]])
+    ends = fixed(((-0.5, -0.5), (w - 0.5, h - 0.5)), matrix)
+    sides = fixed((shape[1], shape[0]), matrix)
     return ((place(matrix, ends) + 0.5) / sides).flatten(-2)
+
+
+def turned(matrix: Tensor) -> Tensor:
+    """Whether views [B, V] lie on their side: rows of the patch run down them."""
+    return matrix[..., 0, 1] != 0
 
 
 def cell_centres(matrix: Tensor, size: tuple[int, int], cells: int | tuple[int, int]) -> Tensor:
@@ -173,7 +188,7 @@ def place(matrix: Tensor, points: Tensor) -> Tensor:
 
 def _range(name: str, got: object) -> tuple[float, float]:
     allowed = "(least, most), both above 0"
-    if not isinstance(got, list | tuple) or len(got) != 2:
+    if not isinstance(got, list | tuple) or len(got) != 2 or not all(map(is_number, got)):
         raise InputError(name, got, allowed)
     least, most = float(got[0]), float(got[1])
     if not 0 < least <= most < inf:
@@ -209,7 +224,7 @@ def _boxes(settings: Geometry, unit: Tensor, shape: tuple[int, int]) -> Tensor:
 def _overlapping(settings: Geometry, unit: Tensor, boxes: Tensor, shape: tuple[int, int]) -> Tensor:
     """For each sample the first draw that has the overlap: of [T, B, V, 4] one [B, V, 4]."""
     first = unit[-1, :, :1]
-    pulls = unit.new_tensor(PULLS)[:, None, None, None]
+    pulls = fixed(PULLS, unit)[:, None, None, None]
     pulled = _boxes(settings, first + pulls * (unit[-1] - first), shape)
     boxes = torch.cat([boxes, pulled])
     enough = (overlaps(boxes) >= settings.min_overlap).flatten(2).all(dim=-1)
@@ -232,7 +247,7 @@ def overlaps(boxes: Tensor) -> Tensor:
 
 def _matrix(boxes: Tensor, turn: Tensor | None, size: tuple[int, int]) -> Tensor:
     h, w = size
-    step = boxes[..., 2:] / boxes.new_tensor([w, h])
+    step = boxes[..., 2:] / fixed((w, h), boxes)
     if turn is None:
         linear = torch.diag_embed(step)
     else:
@@ -242,7 +257,7 @@ def _matrix(boxes: Tensor, turn: Tensor | None, size: tuple[int, int]) -> Tensor
         moved = step * signs
         upright, aside = torch.diag_embed(moved), torch.diag_embed(moved).flip(-1)
         linear = torch.where(swapped.unsqueeze(-1), aside, upright)
-    middle = boxes.new_tensor([(w - 1) / 2, (h - 1) / 2])
+    middle = fixed(((w - 1) / 2, (h - 1) / 2), boxes)
     origin = boxes[..., :2] - 0.5 - (linear * middle).sum(dim=-1)
     return _affine(linear, origin.unsqueeze(-1))
 
@@ -250,6 +265,5 @@ def _matrix(boxes: Tensor, turn: Tensor | None, size: tuple[int, int]) -> Tensor
 def _affine(linear: Tensor, origin: Tensor) -> Tensor:
     """[..., 2, 2] and [..., 2, 1] as [..., 3, 3]."""
     rows = torch.cat([linear, origin], dim=-1)
-    last = torch.zeros_like(rows[..., :1, :])
-    last[..., 2] = 1
+    last = fixed((0.0, 0.0, 1.0), rows).expand_as(rows[..., :1, :])
     return torch.cat([rows, last], dim=-2)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rscontrast.augment.colour import blend, compose, constant, diagonal, through
+from rscontrast.augment.device import fixed
 from rscontrast.augment.draws import Draws, Probability, probability, within
 from rscontrast.augment.operations import Affine, Operation, Params
 from rscontrast.errors import InputError
@@ -47,7 +48,7 @@ class Grey:
         value = getattr(self, name) or (default,) * like.shape[1]
         if len(value) != like.shape[1]:
             raise InputError(name, value, f"one for each of {like.shape[1]} bands")
-        return torch.tensor(value, device=like.device, dtype=like.dtype)
+        return fixed(tuple(value), like)
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,13 @@ def named(operations: Mapping[str, Mapping[str, Any] | None]) -> tuple[Operation
     Raises:
         InputError: an unknown name or field, or a value out of range.
     """
+    if not isinstance(operations, Mapping):
+        raise InputError("operations", operations, "names, each with its fields")
     made = []
     for name, fields in operations.items():
         kind = OPERATIONS[choose("operations", name, OPERATIONS)]
+        if not isinstance(fields, Mapping | None):
+            raise InputError(f"operations {name}", fields, "fields and their values, or nothing")
         given = {key: _frozen(value) for key, value in (fields or {}).items()}
         try:
             made.append(kind(**given))

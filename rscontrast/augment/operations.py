@@ -22,6 +22,11 @@ class Operation(ABC):
     still: ClassVar[Mapping[str, float]]
     """The value of a parameter that changes nothing: what images left out by the coin get."""
 
+    @property
+    def mixes(self) -> bool:
+        """Whether images take pixels of others of the batch, without which they do not repeat."""
+        return False
+
     def draw(
         self,
         count: int,
@@ -30,18 +35,21 @@ class Operation(ABC):
         *,
         device: torch.device | str,
         generator: torch.Generator | None = None,
+        views: int = 1,
     ) -> dict[str, Tensor]:
         """Draw for ``count`` images [bands, *shape]; an image left out gets what changes nothing.
+
+        ``views`` of them, one after the other, are of one sample.
 
         Returns:
             tensors, each with ``count`` as its first axis.
         """
-        draws = Draws(count, bands, shape, device, generator)
+        draws = Draws(count, bands, shape, device, generator, views)
         coin = draws.coin(self.p)
         drawn = self.sample(draws)
         for name, value in self.still.items():
             chosen = coin.view(-1, *[1] * (drawn[name].ndim - 1))
-            drawn[name] = torch.where(chosen, drawn[name], value)
+            drawn[name] = drawn[name].masked_fill(~chosen, value)
         return drawn
 
     @abstractmethod
@@ -97,6 +105,9 @@ def run(
         images and, for each operation, what it drew.
     """
     drawn = draw_all(operations, images, generator) if params is None else list(params)
+    # Only a CPU can be asked without waiting for it; the result is the same, bit for bit.
+    if valid is not None and valid.is_cpu and bool(valid.all()):
+        valid = None
     known = images if valid is None else _filled(images, valid.unsqueeze(1))
     out = known
     for group in _groups(operations, drawn):
@@ -106,13 +117,18 @@ def run(
 
 
 def draw_all(
-    operations: Sequence[Operation], images: Tensor, generator: torch.Generator | None = None
+    operations: Sequence[Operation],
+    images: Tensor,
+    generator: torch.Generator | None = None,
+    views: int = 1,
 ) -> list[Params]:
-    """Draw for each operation; see :func:`run`."""
+    """Draw for each operation; see :func:`run` and :meth:`Operation.draw`."""
     count, bands, height, width = images.shape
     device = images.device if generator is None else generator.device
     drawn = (
-        operation.draw(count, bands, (height, width), device=device, generator=generator)
+        operation.draw(
+            count, bands, (height, width), device=device, generator=generator, views=views
+        )
         for operation in operations
     )
     return [{name: value.to(images.device) for name, value in one.items()} for one in drawn]
@@ -148,7 +164,7 @@ def _filled(images: Tensor, known: Tensor) -> Tensor:
     """Unusable pixels become the mean of the usable ones, or 0 where there are none."""
     count = known.sum(dim=(-2, -1), keepdim=True).clamp(min=1)
     dtype = torch.promote_types(images.dtype, torch.float32)
-    total = torch.where(known, images, 0).sum(dim=(-2, -1), keepdim=True, dtype=dtype)
+    total = images.masked_fill(~known, 0).sum(dim=(-2, -1), keepdim=True, dtype=dtype)
     return torch.where(known, images, (total / count).to(images.dtype))
 
 

@@ -99,7 +99,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             ),
             "SeCo (arXiv 2103.16607), checked against ServiceNow/seasonal-contrast datasets/"
             "seco_dataset.py: the query and the key of another date are only cropped, every other "
-            f"key is augmented as in MoCo v2; {_PAPER}",
+            "key is augmented as in MoCo v2. Of three dates four views are all of it: the query of "
+            "date 0, its keys of date 1 (augmented), of date 2 and of date 0 (augmented); of two "
+            f"dates two views are the query and its first key; {_PAPER}",
         ),
         "temporal": Preset(
             (0.5, 1.0),

@@ -2,14 +2,14 @@
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rscontrast.errors import whole
+from rscontrast.errors import InputError, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,17 +21,32 @@ class ViewParams:
 
     matrix: Tensor
     """[B, V, 3, 3]: where each view lies, see :func:`rscontrast.augment.geometry.draw`."""
-    operations: tuple[Mapping[str, Tensor], ...] = ()
+    operations: tuple[Mapping[str, Tensor], ...]
     """Of each operation on the spectrum what it drew, by name: [B, V, ...]."""
+    names: tuple[str, ...]
+    """Of the operations."""
+    size: tuple[int, int]
+    """(h, w) of a view, pixels."""
+    shape: tuple[int, int]
+    """(H, W) of a patch."""
+    whole: bool = True
+    """Whether it is all of a batch, in its order."""
 
     def __len__(self) -> int:
         """Number of samples."""
         return len(self.matrix)
 
     def __getitem__(self, samples: slice | Tensor) -> "ViewParams":
-        """Parameters of some samples, by a slice or a tensor of numbers."""
-        return self._each(lambda drawn: drawn[samples.to(drawn.device)]
+        """Parameters of some samples, by a slice or a tensor of numbers.
+
+        Raises:
+            InputError: it is neither.
+        """
+        if not isinstance(samples, slice | Tensor):
+            raise InputError("samples", samples, "a slice or a tensor of numbers")
+        some = self._each(lambda drawn: drawn[samples.to(drawn.device)]
                           if isinstance(samples, Tensor) else drawn[samples])  # fmt: skip
+        return replace(some, whole=False)
 
     def to(self, device: torch.device | str) -> "ViewParams":
         """Copy to a device."""
@@ -41,7 +56,7 @@ class ViewParams:
         operations = tuple(
             {name: change(drawn) for name, drawn in one.items()} for one in self.operations
         )
-        return ViewParams(change(self.matrix), operations)
+        return replace(self, matrix=change(self.matrix), operations=operations)
 
 
 class Seeds:

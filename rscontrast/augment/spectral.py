@@ -30,11 +30,11 @@ class Gain(Affine):
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         for name in ("gain", "band_gain"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "0 to below 1")
+            within(name, getattr(self, name), 0, 1)
+            if getattr(self, name) == 1:
+                raise InputError(name, 1, "0 to below 1")
         for name in ("offset", "band_offset"):
-            if not getattr(self, name) >= 0:
-                raise InputError(name, getattr(self, name), "0 or more, in reflectance")
+            within(name, getattr(self, name))
         probability("p", self.p)
 
     def sample(self, draws: Draws) -> dict[str, Tensor]:

@@ -10,8 +10,10 @@ from torchgeo.datasets.utils import Sample
 
 from rscontrast.augment.blur import Blur
 from rscontrast.augment.cutout import RegionCutout
-from rscontrast.augment.geometry import draw, rectangles, to_map
-from rscontrast.augment.layout import as_dates, extras, is_single, usable
+from rscontrast.augment.device import precise
+from rscontrast.augment.draws import within
+from rscontrast.augment.geometry import Dihedral, draw, rectangles, to_map, turned
+from rscontrast.augment.layout import checked, extras, is_single
 from rscontrast.augment.named import named
 from rscontrast.augment.normalise import Normalise
 from rscontrast.augment.operations import Operation, draw_all, run
@@ -27,6 +29,9 @@ OURS = "reflectance"
 CACHED = 2**24
 """Bytes of views that are made at once on a CPU: what its cache holds goes through it all there."""
 
+ROUNDING = 1e-4
+HALF = 0.5 - ROUNDING
+
 
 class PairViews(nn.Module):
     """Batch in, augmented and normalised views out; everything on the device of the batch.
@@ -34,8 +39,8 @@ class PairViews(nn.Module):
     What was drawn comes along as ``params``; given again, it gives the same views bit for bit.
 
     It takes single samples too, without the batch's axis, so it also serves as ``transforms=`` of
-    a dataset. A sample [2, C, H, W] looks like a batch [B, C, H, W]: it is one where ``transform``,
-    ``bounds`` or ``dates`` say so, as in every sample of a GeoDataset.
+    a dataset. A sample [2, C, H, W] looks like a batch [B, C, H, W]: it is one where ``transform``
+    or ``bounds`` have one axis, as in every sample of a GeoDataset; ``dates`` alone do not tell.
     """
 
     def __init__(
@@ -47,7 +52,7 @@ class PairViews(nn.Module):
         views: int = 2,
         min_scale: float | None = None,
         same_geometry: bool = False,
-        dihedral: bool = True,
+        dihedral: Dihedral = True,
         min_overlap: float = 0.0,
         registration: float = 0.0,
         operations: Mapping[str, Mapping[str, Any] | None] | None = None,
@@ -70,7 +75,8 @@ class PairViews(nn.Module):
                 otherwise: then an even number.
             min_scale: least share (0-1] of the patch's area that a view shows.
             same_geometry: all views get the same crop and symmetry.
-            dihedral: all symmetries of the view are equally likely; else it stays upright.
+            dihedral: all symmetries of the view are equally likely; "flips": those that do not turn
+                it by a quarter, so that ``rectangle`` tells all; False: it stays upright.
             min_overlap: least share (0-1) of the smaller of any two views that the other holds.
             registration: patch pixels by up to which each view is moved along x and y, as dates
                 that are not registered well.
@@ -114,7 +120,8 @@ class PairViews(nn.Module):
 
         Args:
             batch: ``image`` [B, 2, C, H, W] (view v is of date v % 2) or [B, C, H, W],
-                reflectance; ``valid`` [B, 2, H, W] or [B, H, W] bool, without it all pixels are;
+                reflectance; ``valid`` [B, 2, H, W] or [B, H, W] bool, or of each band in the
+                image's layout, without it all pixels are;
                 ``transform`` [B, 9] where views shall be placed on the map. Every other tensor
                 [B, (K,) H, W] or [B, D, K, H, W] is an extra raster, the last one of D dates.
             params: of an earlier call, to repeat it.
@@ -124,7 +131,8 @@ class PairViews(nn.Module):
             bool; extras [B, V, (K,) h, w], floats bilinear with NaN beyond the patch, ``mask`` and
             whatever is no float at the nearest pixel, of the dtype it had, with 255 beyond (False
             of bools); ``view_matrix`` [B, V, 3, 3], view pixels to patch pixels, centres at whole
-            numbers; ``rectangle`` [B, V, 4], see :func:`rscontrast.augment.geometry.rectangles`;
+            numbers; ``rectangle`` [B, V, 4], see :func:`rscontrast.augment.geometry.rectangles`,
+            which does not tell all of views that are ``turned`` [B, V] by a quarter;
             ``view_transform`` [B, V, 3, 3] float64, centres of view pixels to map coordinates; and
             ``params``. Of a single sample all of it without the first axis, and without
             ``params``, which do not stack.
@@ -132,23 +140,23 @@ class PairViews(nn.Module):
         Raises:
             InputError: another shape, or ``params`` of another one.
         """
-        if is_single(batch):
-            return self._single(batch, params)
-        return self._views(batch, params, self.seeds.batch(batch["image"].device))
+        single = is_single(batch)
+        with precise(batch["image"].device):
+            return self._single(batch, params) if single else self._views(batch, params)
 
     def _single(self, sample: Sample, params: ViewParams | None) -> Sample:
         alone = {k: v.unsqueeze(0) for k, v in sample.items() if isinstance(v, Tensor)}
-        made = self._views(alone, params, self.seeds.sample(sample["image"]))
+        made = self._views(alone, params, single=True)
         return sample | {k: v.squeeze(0) for k, v in made.items() if isinstance(v, Tensor)}
 
-    def _views(
-        self, batch: Sample, params: ViewParams | None, generator: torch.Generator | None
-    ) -> Sample:
-        image = as_dates(batch["image"], len(self.normalise.mean))
-        params = self._drawn(image, generator) if params is None else params
-        self._require(params, len(image))
-        tensors = {k: v for k, v in batch.items() if isinstance(v, Tensor) and v.ndim > 1}
-        tensors["image"] = image
+    def _views(self, batch: Sample, params: ViewParams | None, single: bool = False) -> Sample:
+        tensors = checked(batch, len(self.normalise.mean))
+        image = tensors["image"]
+        if params is None:
+            seeds, given = self.seeds, batch["image"]
+            drawn = seeds.sample(given[0]) if single else seeds.batch(given.device)
+            params = self._drawn(image, drawn)
+        self._require(params, image)
         parts = [
             self._part({k: v[rows] for k, v in tensors.items()}, params[rows])
             for rows in self._rows(image)
@@ -159,10 +167,14 @@ class PairViews(nn.Module):
         return {**batch, **made}
 
     def _rows(self, image: Tensor) -> list[slice]:
-        """Samples that are seen to at once: on a CPU as many as its cache holds, else all."""
+        """Samples that are seen to at once: on a CPU as many as its cache holds, else all.
+
+        All of them too where samples take pixels of each other.
+        """
         h, w = self.geometry.size
         sample = 4 * self.views * image.shape[2] * h * w
-        step = max(1, CACHED // sample if image.is_cpu else len(image))
+        whole = self._mixes or not image.is_cpu
+        step = max(1, len(image) if whole else CACHED // sample)
         return [slice(first, first + step) for first in range(0, max(1, len(image)), step)]
 
     def _drawn(self, image: Tensor, generator: torch.Generator | None) -> ViewParams:
@@ -174,8 +186,17 @@ class PairViews(nn.Module):
         views = image.new_empty(()).expand(
             samples * self.views, image.shape[2], *self.geometry.size
         )
-        drawn = draw_all(self.operations, views, generator)
-        return ViewParams(matrix, tuple(self._unflat(one) for one in drawn))
+        drawn = draw_all(self.operations, views, generator, self.views)
+        operations = tuple(self._unflat(one) for one in drawn)
+        return ViewParams(matrix, operations, self._names, self.geometry.size, shape)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(type(one).__name__ for one in self.operations)
+
+    @property
+    def _mixes(self) -> bool:
+        return any(one.mixes for one in self.operations)
 
     def _part(self, batch: Sample, params: ViewParams) -> Sample:
         """Views of some samples, and all that comes along with them."""
@@ -184,11 +205,15 @@ class PairViews(nn.Module):
         warp = Warp(matrix, self.geometry.size, shape, self.geometry.readings(shape))
         seen, valid = self._seen(warp, image, batch.get("valid"))
         given = [_flat(one) for one in params.operations]
-        changed, _ = run(self.operations, seen.flatten(0, 1), given)
+        changed, _ = run(self.operations, seen.flatten(0, 1), given, valid=valid.flatten(0, 1))
         made = self.normalise(torch.unflatten(changed, 0, (-1, self.views)), valid)
         # As precise as it came; what came as whole numbers has become something else.
         made = made.to(image.dtype) if image.is_floating_point() else made
-        where = {"view_matrix": matrix, "rectangle": rectangles(matrix, self.geometry.size, shape)}
+        where = {
+            "view_matrix": matrix,
+            "rectangle": rectangles(matrix, self.geometry.size, shape),
+            "turned": turned(matrix),
+        }
         if "transform" in batch:
             where["view_transform"] = to_map(matrix, batch["transform"])
         return {
@@ -198,21 +223,33 @@ class PairViews(nn.Module):
             "valid": valid,
         }
 
-    def _require(self, params: ViewParams, samples: int) -> None:
+    def _require(self, params: ViewParams, image: Tensor) -> None:
         """Refuse parameters of another batch or of another recipe."""
-        wanted = (samples, self.views, len(self.operations))
-        got = (*params.matrix.shape[:2], len(params.operations))
+        if not isinstance(params, ViewParams):
+            raise InputError("params", type(params).__name__, "the ViewParams of an earlier call")
+        wanted = (len(image), self.views, self.geometry.size, tuple(image.shape[-2:]), self._names)
+        got = (*params.matrix.shape[:2], params.size, params.shape, params.names)
         if got != wanted:
-            raise InputError("params", got, f"of {wanted} samples, views and operations")
+            allowed = f"{wanted}: samples, views, their size, the patches', and operations"
+            raise InputError("params", got, allowed)
+        if self._mixes and not params.whole:
+            allowed = "those of the whole batch: its samples take pixels of each other"
+            raise InputError("params", f"{len(params)} samples of a batch", allowed)
 
     def _seen(self, warp: Warp, image: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Views [B, V, C, h, w] of reflectance and their usable pixels [B, V, h, w]."""
-        if valid is None:
+        """Views [B, V, C, h, w] of reflectance and their usable pixels [B, V, h, w].
+
+        A pixel is the mean of the usable ones that it is read from, by their weights; it is usable
+        where they have at least half of the weight.
+        """
+        # Only a CPU can be asked without waiting for it; the result is the same, bit for bit.
+        if valid is None or (valid.is_cpu and bool(valid.all())):
             return warp.continuous(image), warp.inside
-        known = usable(valid, image.shape[1])
-        # A crop and a blur mix neighbours: an unusable one counts as the mean, not as black.
-        filled = torch.where(known, image, self.normalise.mean.to(image.device))
-        return warp.continuous(filled), warp.nearest(known, outside=False).squeeze(2)
+        share = warp.continuous(valid.to(image.dtype))
+        # What is 1 but for rounding is 1: without an unusable neighbour nothing is divided.
+        share = share.masked_fill_(share > 1 - ROUNDING, 1)
+        seen = warp.continuous(image.masked_fill(~valid, 0)).div_(share.clamp(min=HALF))
+        return seen, warp.inside & (share >= HALF).squeeze(2)
 
     def _unflat(self, drawn: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """[B * V, ...] as [B, V, ...]."""
@@ -224,13 +261,15 @@ def _flat(drawn: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _scale(least: float) -> tuple[float, float]:
-    if not 0 < least <= 1:
+    within("min_scale", least, 0, 1)
+    if least == 0:
         raise InputError("min_scale", least, "a share above 0 and up to 1")
     return least, 1.0
 
 
 def _cutout(share: float) -> RegionCutout:
-    if not 0 < share < 1:
+    within("cutout", share, 0, 1)
+    if share == 1:
         raise InputError("cutout", share, "a share, 0 to below 1")
     return RegionCutout((share, share))
 
@@ -242,8 +281,8 @@ def _operations(
     for name, value in given.items():
         if preset != OURS:
             raise InputError(name, value, f"not given with the preset {preset!r}")
-        if name == "blur" and not 0 <= value <= 1:
-            raise InputError(name, value, "a probability")
+        if name == "blur":
+            within(name, value, 0, 1)
     return tuple(_changed(one, given) for one in operations)
 
 

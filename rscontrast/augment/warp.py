@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rscontrast.augment.device import fixed
 from rscontrast.types import IGNORE
 
 
@@ -34,7 +35,7 @@ class Warp:
         self.shape, self.readings, self.views = shape, readings, matrix.shape[1]
         self.matrix, self.size = matrix.flatten(0, 1), size
         height, width = shape
-        sides = matrix.new_tensor([width, height])
+        sides = fixed((width, height), matrix)
         rows, columns = self._steps((1, 1))
         rows = rows - (sides - 1) / 2  # from the middle of the patch
         x, y = (columns[..., axis] + rows[..., axis] for axis in (0, 1))
@@ -83,13 +84,14 @@ class Warp:
         index = self._nearest.flatten(1).unsqueeze(1).expand(-1, pixels.shape[1], -1)
         found = torch.unflatten(pixels.gather(-1, index), -1, self.size)
         found = torch.unflatten(found, 0, (-1, self.views))
-        return torch.where(self.inside.unsqueeze(2), found, outside)
+        return found.masked_fill_(~self.inside.unsqueeze(2), outside)
 
     def _of_views(self, raster: Tensor) -> Tensor:
         """[B, D, K, H, W] as [B * V, K, H, W]."""
         dates = raster.shape[1]
         if dates != self.views:
-            raster = raster[:, [view % dates for view in range(self.views)]]
+            dates_of_views = torch.arange(self.views, device=raster.device) % dates
+            raster = raster.index_select(1, dates_of_views)
         return raster.flatten(0, 1)
 
     def _steps(self, parts: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -107,10 +109,10 @@ class Warp:
     def _reach(self) -> Tensor:
         """How far a pixel's outermost readings are from its centre: [N, 2], patch pixels (x, y)."""
         down, across = ((parts - 1) / (2 * parts) for parts in self.readings)
-        return (self.matrix[:, :2, :2].abs() * self.matrix.new_tensor([across, down])).sum(dim=-1)
+        return (self.matrix[:, :2, :2].abs() * fixed((across, down), self.matrix)).sum(dim=-1)
 
     def _grid(self) -> Tensor:
         """Positions as grid_sample has them: -1 to 1 between the patch's outer edges."""
         rows, columns = self._steps(self.readings)
-        sides = self.matrix.new_tensor([self.shape[1], self.shape[0]])
+        sides = fixed((self.shape[1], self.shape[0]), self.matrix)
         return 2 * columns / sides + ((2 * rows + 1) / sides - 1)

@@ -66,6 +66,18 @@ class ThreadedDataModule(GeoDataModule):
         """Of the views of the training; augmentations that are not ours have none of their own."""
         return getattr(self.train_aug, "seeds", None) or Seeds(None)
 
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Make views: of each pass of validation the same, however far the training is."""
+        if self.trainer is not None and self.trainer.training:
+            self._restart("val")
+        return super().on_after_batch_transfer(batch, dataloader_idx)
+
+    def _restart(self, split: str) -> None:
+        """Let the views of a split begin at its first draws."""
+        seeds = getattr(getattr(self, f"{split}_aug", None), "seeds", None)
+        if seeds is not None:
+            seeds.calls = 0
+
     def train_dataloader(self) -> DataLoader[Sample]:
         """Batches to train on.
 
@@ -76,6 +88,8 @@ class ThreadedDataModule(GeoDataModule):
         return self._training
 
     def _dataloader_factory(self, split: str) -> PairLoader:
+        if split != "train":
+            self._restart(split)
         sampler = self._valid_attribute(f"{split}_sampler")
         loader = PairLoader(
             self._valid_attribute(f"{split}_dataset"),

@@ -132,6 +132,8 @@ class PairDataModule(ThreadedDataModule):
         self.view_size = whole("view_size", side if view_size is None else view_size)
         super().__init__(side, batch_size, length, num_workers, threads, prefetch, pin_memory)
         self.seed, self.progress = int(whole("seed", seed, least=0)), progress
+        if not isinstance(views, Mapping | None):
+            raise InputError("views", views, "arguments of PairViews, each with its name")
         self.views, self.cached = dict(views or {}), cached
         self.contract: SensorContract | None = None
         # Only draws with min_valid say how many patches were read for them.

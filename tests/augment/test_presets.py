@@ -1,10 +1,13 @@
 """Presets against the numbers that were published, and operations inside of kornia."""
 
+from dataclasses import replace
+
 import kornia.augmentation as K
 import pytest
 import torch
 
-from rscontrast.augment.adapter import KorniaOperation
+from rscontrast.augment import PairViews
+from rscontrast.augment.adapter import KorniaOperation, kornia_operations
 from rscontrast.augment.blur import Blur
 from rscontrast.augment.cutout import RegionCutout
 from rscontrast.augment.jitter import Grayscale, Grey, Jitter, Solarize
@@ -158,3 +161,50 @@ def test_kornia_s_seed_decides():
         runs.append(KorniaOperation(Jitter())(image))
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda op: type(op).__name__)
+def test_kornia_s_same_on_batch_and_same_on_frame_hold(operation):
+    operation = replace(operation, p=1.0)
+    image = torch.rand(1, 4, 20, 20).expand(5, -1, -1, -1) * 0.5
+    for steps in (
+        K.AugmentationSequential(KorniaOperation(operation), same_on_batch=True),
+        KorniaOperation(operation, same_on_batch=True),
+    ):
+        assert (steps(image).diff(dim=0) == 0).all()
+    clips = torch.rand(3, 1, 4, 20, 20).expand(-1, 6, -1, -1, -1) * 0.5
+    found = K.VideoSequential(KorniaOperation(operation), same_on_frame=True)(clips)
+    assert (found.diff(dim=1) == 0).all()
+    other = K.VideoSequential(KorniaOperation(Jitter(p=1.0)), same_on_frame=False)(clips)
+    assert (other.diff(dim=1) != 0).any()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_whole_presets_work_inside_kornia_with_masks_beside_them(name):
+    torch.manual_seed(0)
+    image, mask = torch.rand(40, 4, 20, 20) * 0.5, torch.rand(40, 1, 20, 20).round()
+    for view in (0, 1):
+        steps = K.AugmentationSequential(
+            *kornia_operations(name, FOUR, view=view), K.RandomHorizontalFlip(p=1.0),
+            data_keys=["input", "mask"],
+        )  # fmt: skip
+        out, labels = steps(image, mask)
+        assert torch.equal(labels, mask.flip(-1))
+        assert out.shape == image.shape
+        assert torch.equal(out, image.flip(-1)) == (name == "seco" and view == 0)
+    kinds = [type(one.operation) for one in kornia_operations(name, FOUR)]
+    assert kinds == [type(one) for one in recipe(name, FOUR, 8).operations]
+    blurs = [one.operation.p for one in kornia_operations("byol", FOUR, view=1)]
+    assert blurs == [0.8, 0.2, 0.1, 0.2]
+
+
+def test_seco_of_three_dates_is_its_query_and_three_keys():
+    """Queries of date 0, keys of dates 1, 2 and 0; the first and the last key are augmented."""
+    torch.manual_seed(0)
+    dated = torch.tensor([0.2, 0.4, 0.6])[:, None, None, None].expand(200, 3, 4, 12, 12)
+    made = PairViews(FOUR, 8, preset="seco", views=4)({"image": dated})
+    mean, std = (torch.tensor(value)[:, None, None] for value in (FOUR.mean, FOUR.std))
+    seen = made["image"] * std + mean
+    plain = (seen - dated[:, [0, 1, 2, 0], :, :8, :8]).abs().amax(dim=(2, 3, 4)) < 1e-5
+    assert plain[:, [0, 2]].all()
+    assert (plain[:, [1, 3]].float().mean(dim=0) < 0.35).all()

@@ -177,3 +177,11 @@ def test_training_and_validation_draw_apart_and_the_state_holds_where_they_are()
     second = data.train_aug(given)["image"]
     data.load_state_dict(state)
     assert torch.equal(data.train_aug(given)["image"], second)
+
+
+def test_views_that_are_repeated_take_no_draws():
+    views, other = (PairViews(CONTRACT, 24, seed=5) for _ in range(2))
+    params = views(batch())["params"]
+    other(batch())
+    views(batch(), params)
+    assert torch.equal(views(batch())["image"], other(batch())["image"])

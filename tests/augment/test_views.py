@@ -157,8 +157,8 @@ def test_labels_and_valid_are_those_of_the_nearest_pixel():
     """The mask numbers its pixels, so each label says which one it was read from."""
     batch = patches()
     batch["mask"] = torch.arange(48 * 60).reshape(48, 60).expand(6, -1, -1)
-    made = PairViews(contract(4), 32, registration=4.0)(batch)
-    x, y = promised(made, 32).unbind(-1)
+    made = PairViews(contract(4), 48, registration=4.0, dihedral="flips")(batch)
+    x, y = promised(made, 48).unbind(-1)
     column, row = (x + 0.5).floor(), (y + 0.5).floor()
     within = (column >= 0) & (column < 60) & (row >= 0) & (row < 48)
     number = torch.where(within, row * 60 + column, 255).long()
@@ -168,10 +168,16 @@ def test_labels_and_valid_are_those_of_the_nearest_pixel():
     assert torch.equal(made["mask"][inner], number[inner])
     assert (made["mask"][~within] == 255).all()
     assert (~within).any()
-    # view v is of date v
+    # view v is of date v; at least half of the bilinear weight is of usable pixels
     samples, view = torch.arange(6)[:, None, None, None], torch.arange(2)[:, None, None]
-    usable = batch["valid"].flatten(2)[samples, view, number.clamp(max=2879)]
-    assert torch.equal(made["valid"][inner], usable[inner])
+    left, upper = x.floor(), y.floor()
+    share = torch.zeros_like(x)
+    for right, lower in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        weight = (1 - (x - left - right).abs()) * (1 - (y - upper - lower).abs())
+        number = ((upper + lower).clamp(0, 47) * 60 + (left + right).clamp(0, 59)).long()
+        share += weight * batch["valid"].flatten(2)[samples, view, number]
+    sure = within & ((share - 0.5).abs() > 1e-3)
+    assert torch.equal(made["valid"][sure], (share > 0.5)[sure])
     assert not made["valid"][~within].any()
 
 
@@ -329,3 +335,113 @@ def test_parts_of_a_batch_that_fit_the_cache_are_the_batch(monkeypatch):
     for name in set(whole) - {"params", "place"}:
         torch.testing.assert_close(parts[name], whole[name], rtol=0, atol=0, equal_nan=True)
     assert parts["place"] is batch["place"]
+
+
+SWAP = {"RegionCutout": {"fill": "swap", "p": 1.0}}
+
+
+def test_swapped_regions_are_of_another_samples_same_view(monkeypatch):
+    """Each patch is flat, of a number of its own: sample + view / 10; in parts or not."""
+    numbers = torch.arange(4.0)[:, None] + torch.arange(2.0) / 10
+    image = numbers[:, :, None, None, None].expand(4, 2, 3, 28, 28) / 10
+    views = PairViews(contract(3), 28, operations=SWAP, **STILL)
+    made = views({"image": image})
+    found = (10 * made["image"]).round(decimals=3)
+    for sample, view in ((n, v) for n in range(4) for v in range(2)):
+        seen = set(found[sample, view].unique().tolist())
+        others = {round(n + view / 10, 3) for n in range(4)} - {round(sample + view / 10, 3)}
+        assert len({round(one, 3) for one in seen} & others) == 1
+    monkeypatch.setattr("rscontrast.augment.views.CACHED", 1)
+    assert torch.equal(views({"image": image}, made["params"])["image"], made["image"])
+    with pytest.raises(InputError, match=r"^params: got '2 samples.*pixels of each other"):
+        views({"image": image[2:]}, made["params"][2:])
+    alone = views({"image": image[:1]})["image"]
+    torch.testing.assert_close(alone, image[:1], rtol=0, atol=1e-5)
+
+
+def test_parameters_of_another_recipe_or_size_are_refused():
+    params = PairViews(contract(4), 24, preset="simclr")(patches())["params"]
+    for views in (
+        PairViews(contract(4), 32, preset="simclr"),
+        PairViews(contract(4), 24, operations={"Haze": {}}),
+        PairViews(contract(4), 24, preset="temporal", operations={"Sun": {}, "Blur": {}}),
+    ):
+        with pytest.raises(InputError, match=r"^params: got .*; allowed: "):
+            views(patches(), params)
+    with pytest.raises(InputError, match=r"^params: got .*; allowed: "):
+        PairViews(contract(4), 24, preset="simclr")(patches(shape=(60, 48)), params)
+    for wrong in ({"a": 1}, params.matrix):
+        with pytest.raises(InputError, match=r"^params: got .*; allowed: "):
+            PairViews(contract(4), 24, preset="simclr")(patches(), wrong)
+
+
+BAD = {
+    "depth": [torch.zeros(6, 24, 24), torch.zeros(5, 48, 60), torch.zeros(1, 48, 60),
+              torch.zeros(6, 48, 60, dtype=torch.int8)],
+    "valid": [torch.ones(6, 2, 24, 24), torch.ones(6, 3, 48, 60), torch.ones(1, 2, 48, 60)],
+    "transform": [torch.eye(3).expand(6, 3, 3), torch.zeros(5, 9)],
+    "image": [None, torch.zeros(6, 3, 48, 60), [1, 2]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, one) for key in BAD for one in BAD[key]])
+def test_tensors_of_another_shape_are_refused_by_name(key, value):
+    views = PairViews(contract(4), 24, registration=2.0)
+    with pytest.raises(InputError, match=f"^{key}: got .*; allowed: "):
+        views({**patches(), key: value})
+
+
+def test_valid_of_each_band_comes_in_both_layouts():
+    batch = patches()
+    each = torch.rand(6, 2, 4, 48, 60) > 0.1
+    views = PairViews(contract(4), 24)
+    made = views({"image": batch["image"], "valid": each})
+    flat = {"image": batch["image"].flatten(1, 2), "valid": each.flatten(1, 2)}
+    assert torch.equal(views(flat, made["params"])["valid"], made["valid"])
+    whole = {"image": batch["image"], "valid": each.all(dim=2)}
+    assert torch.equal(views(whole, made["params"])["image"], made["image"])
+
+
+def test_dates_alone_do_not_tell_a_sample_from_a_batch():
+    views = PairViews(contract(3), 8)
+    with pytest.raises(InputError, match=r"^dates: got \[3\]; allowed: .*transform"):
+        views({"image": torch.zeros(3, 3, 12, 12), "dates": torch.zeros(3)})
+    made = views({"image": torch.zeros(3, 2, 3, 12, 12), "dates": torch.zeros(3)})
+    assert made["image"].shape == (3, 2, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("min_scale", "x"), ("registration", "x"), ("min_overlap", None), ("cutout", "x"),
+        ("gain", "x"), ("blur", "x"), ("dihedral", "turns"), ("operations", ["Haze"]),
+        ("operations", {"Haze": 3}), ("registration", float("inf")), ("cutout", None),
+    ],
+)  # fmt: skip
+def test_what_is_no_number_is_refused_by_name(name, value):
+    with pytest.raises(InputError, match=f"^{name}.*: got .*; allowed: "):
+        PairViews(contract(3), 32, **{name: value})
+
+
+@pytest.mark.parametrize(
+    "fields", [{"exponent": float("nan")}, {"exponent": "a"}, {"depth": 0.3}, {"depth": ["a", "b"]},
+               {"p": "x"}, {"wavelengths": ["a"] * 3}]
+)  # fmt: skip
+def test_fields_that_are_no_numbers_are_refused_by_name(fields):
+    with pytest.raises(InputError, match=f"^{next(iter(fields))}: got .*; allowed: "):
+        PairViews(contract(3), 32, operations={"Haze": fields})
+
+
+@pytest.mark.parametrize(("dihedral", "share"), [(True, 0.5), ("flips", 0.0), (False, 0.0)])
+def test_the_rectangle_tells_where_cells_lie_unless_a_view_is_turned(dihedral, share):
+    made = PairViews(contract(1), 28, dihedral=dihedral)({"image": torch.rand(200, 1, 32, 32)})
+    x1, y1, x2, y2 = made["rectangle"].unsqueeze(-1).unbind(-2)
+    steps = (torch.arange(7) + 0.5) / 7
+    x, y = (x1 + (x2 - x1) * steps).unsqueeze(-2), (y1 + (y2 - y1) * steps).unsqueeze(-1)
+    told = torch.stack([x.expand(-1, -1, 7, 7), y.expand(-1, -1, 7, 7)], dim=-1)
+    true = (cell_centres(made["view_matrix"], (28, 28), 7) + 0.5) / 32
+    wrong = ((told - true).abs() > 1e-4).flatten(2).any(dim=-1)
+    assert torch.equal(wrong, made["turned"])
+    assert wrong.float().mean().item() == pytest.approx(share, abs=0.1)
+    flipped = (made["rectangle"][..., 0] > made["rectangle"][..., 2]).float().mean().item()
+    assert flipped == pytest.approx(0.5 if dihedral else 0, abs=0.1)

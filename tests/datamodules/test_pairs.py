@@ -341,3 +341,43 @@ def test_labelled_patches_are_read_by_threads_too():
     assert loader.dataset.thread_safe
     assert [batch["mask"].shape for batch in loader] == [(2, 32, 32)] * 2
     assert made.statistics["patches"] > 0
+
+
+class Watching(pl.LightningModule):
+    """Keeps the views of validation, a list of batches for each pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.passes = torch.nn.Parameter(torch.ones(())), []
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+    def training_step(self, batch, batch_idx):
+        self.passes.append([])
+        return self.scale * batch["image"].mean()
+
+    def on_validation_epoch_start(self):
+        self.passes.append([])
+
+    def validation_step(self, batch, batch_idx):
+        self.passes[-1].append(batch["image"])
+
+
+def test_views_of_validation_are_the_same_in_each_pass(tmp_path):
+    made, task = module(splits=(0.5, 0.5, 0), split_block=0.03), Watching()
+    run = trainer(tmp_path, max_epochs=2, limit_val_batches=2, num_sanity_val_steps=1)
+    run.fit(task, made)
+    run.validate(task, made, verbose=False)
+    run.validate(task, made, verbose=False)
+    sanity, *passes = [batches for batches in task.passes if batches]
+    assert len(passes) == 4
+    assert len(passes[0]) == 2
+    assert torch.equal(sanity[0], passes[0][0])
+    for other in passes[1:]:
+        assert all(torch.equal(*pair) for pair in zip(other, passes[0], strict=True))
+
+
+def test_views_that_are_no_arguments_are_refused():
+    with pytest.raises(InputError, match=r"^views: got 'simclr'; allowed: "):
+        module(views="simclr")
