@@ -12,6 +12,7 @@ import shapely
 from rscontrast.datamodules import DamageDataModule, PairDataModule
 from rscontrast.datamodules.draws import AREA
 from rscontrast.datamodules.splits import ALL
+from rscontrast.datasets.depth import DEPTH
 from rscontrast.errors import InputError, choose, whole
 from rscontrast.fit import Precision, fit
 from rscontrast.io.labels import require_label
@@ -62,6 +63,8 @@ def pretrain(
     tries: int = 5,
     per_block: int | None = None,
     register: float | None = None,
+    depth: str | None = None,
+    depth_band: str = DEPTH,
     provider: Provider | str | None = None,
     splits: tuple[float, float, float] = ALL,
     split_block: float = 1.0,
@@ -111,6 +114,8 @@ def pretrain(
         tries: patches that are read at most for one draw with ``min_valid``.
         per_block: patches of each visited block of a file, which is then decoded once for all.
         register: move the second date onto the first, by at most so many pixels.
+        depth: terrain for the term "depth" of dense methods: GeoParquet of items, or a raster.
+        depth_band: asset key or band of those items.
         provider: where bands lie in the assets: a name, or pkg.mod:PROVIDER.
         splits: shares of train, validation and test, by place; the loss on validation is in the
             record of the run.
@@ -157,6 +162,8 @@ def pretrain(
         tries=tries,
         per_block=per_block,
         register=register,
+        depth=depth,
+        depth_band=depth_band,
         provider=provider,
         splits=splits,
         split_block=split_block,

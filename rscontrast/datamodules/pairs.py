@@ -14,8 +14,9 @@ from rscontrast.datamodules.base import ThreadedDataModule
 from rscontrast.datamodules.draws import AREA, PairDraws, SameDraws, ShuffledSampler, derived
 from rscontrast.datamodules.patches import DatedPatches, NormalisePatches
 from rscontrast.datamodules.splits import ALL, require_shares, split_pairs
-from rscontrast.datasets import STACDataset, TemporalPairDataset
+from rscontrast.datasets import STACDataset, STACDepth, TemporalPairDataset
 from rscontrast.datasets.cache import CachedPairs
+from rscontrast.datasets.depth import DEPTH, Rasters
 from rscontrast.errors import InputError, positive, whole
 from rscontrast.loader import PairLoader
 from rscontrast.samplers import EpochSampler
@@ -57,6 +58,8 @@ class PairDataModule(ThreadedDataModule):
         tries: int = 5,
         per_block: int | None = None,
         register: float | None = None,
+        depth: Rasters | None = None,
+        depth_band: str = DEPTH,
         provider: Provider | str | None = None,
         splits: tuple[float, float, float] = ALL,
         split_block: float = 1.0,
@@ -90,6 +93,9 @@ class PairDataModule(ThreadedDataModule):
             per_block: patches of each visited block of a file, which is then decoded once for
                 all; see :class:`rscontrast.samplers.BlockAlignedPairSampler` for its cost.
             register: move the second date onto the first, by at most so many pixels.
+            depth: terrain (heights, coherence) that goes with the views as ``depth``: items,
+                the path of their GeoParquet, or the path of a raster.
+            depth_band: asset key or band of those items.
             provider: where bands lie in the assets.
             splits: shares of train, validation and test, by place; default: all is trained on.
             split_block: side of a block of places that stay together, degrees: small enough that
@@ -110,13 +116,14 @@ class PairDataModule(ThreadedDataModule):
             raise InputError("batch_size", batch_size, "2 or more: negatives are other samples")
         self.splits, self.split_block = require_shares(splits), positive("split_block", split_block)
         self.register, self.provider = register, provider
+        self.depth, self.depth_band = depth, depth_band
         self.statistics_patches = whole("statistics_patches", statistics_patches)
         cached = None
         if cache is not None:
             self._refuse_beside_cache({
                 "items": items, "pairs": pairs, "tolerance": tolerance, "by": by,
                 "weights": weights, "min_valid": min_valid, "tries": tries,
-                "per_block": per_block, "register": register, "provider": provider,
+                "per_block": per_block, "register": register, "provider": provider, "depth": depth,
                 "splits": self.splits, "split_block": split_block,
                 "statistics_patches": statistics_patches,
             })  # fmt: skip
@@ -210,9 +217,12 @@ class PairDataModule(ThreadedDataModule):
         parts = split_pairs(
             self.items, self.pairs, self.splits, block=self.split_block, seed=self.seed
         )
+        terrain = []
+        if self.depth is not None:
+            terrain = [STACDepth(self.depth, band=self.depth_band, provider=self.provider)]
         for split, pairs in parts.items():
             images = pair_images(self.items, pairs, self.bands, self.provider)
-            dataset = TemporalPairDataset(images, register=self.register)
+            dataset = TemporalPairDataset(images, extras=terrain, register=self.register)
             seed = derived(self.seed, SEEDS[split])
             if split == "train":
                 contract = self._measured(dataset, images, pairs)
