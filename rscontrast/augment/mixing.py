@@ -61,4 +61,6 @@ class RegionMix:
         draws = Draws(count, bands, (height, width), images.device, generator)
         swapped = draws.coin(self.complement) & cut.flatten(1).any(1)
         cut = cut ^ swapped[:, None, None]
-        return Mixed(cutout.apply(images, {"cut": cut}), ~cut)
+        # The image before, by turns: neighbours are different patches, other ones may not be.
+        donor = -torch.ones_like(drawn["donor"])
+        return Mixed(cutout.apply(images, {"cut": cut, "donor": donor}), ~cut)

@@ -60,14 +60,15 @@ class FALSE(SimCLR):
             raise InputError("start_epoch", start_epoch, "0 or more")
         super().__init__(
             model, in_channels, weights, hidden_dim, output_dim, temperature, lr, weight_decay,
-            **{"loss": "false", **more},
+            loss="false", **more,
         )  # fmt: skip
 
     def configure_losses(self) -> None:
         """Build both losses: plain until ``start_epoch``, calibrated from there."""
-        if self.hparams["loss"] != "false" or self.hparams["loss_args"] is not None:
-            got = self.hparams["loss"], self.hparams["loss_args"]
-            raise InputError("loss", got, "that of FALSE; SimCLR takes any")
+        # Lightning's command line keeps what it was given alone, so there may be none.
+        if self.hparams.get("loss_args") is not None:
+            allowed = "not given: they are arguments of FALSE itself"
+            raise InputError("loss_args", self.hparams["loss_args"], allowed)
         names = ("select", "confidence", "positive_threshold", "margin", "max_selected")
         chosen = {name: self.hparams[name] for name in (*names, "symmetric")}
         temperature = self.hparams["temperature"]

@@ -242,7 +242,7 @@ def test_false_is_simclr_with_its_loss():
         (SimCLR, {"temperature": 0.0}, "temperature: got 0.0"),
         (SimCLR, {"sample_weight": "all"}, "sample_weight: got 'all'"),
         (SimCLR, {"seed": -1}, "seed: got -1"),
-        (FALSE, {"loss": "info_nce"}, "loss: got"),
+        (FALSE, {"loss_args": {"select": "above"}}, "loss_args: got"),
         (MoCo, {"queue_size": 0}, "queue_size: got 0"),
         (MoCo, {"encoder_momentum": 1.5}, "encoder_momentum: got 1.5"),
         (BYOL, {"momentum_schedule": "linear"}, "momentum_schedule: got 'linear'"),
