@@ -34,6 +34,8 @@ class STACDepth(KnownBounds):
 
     thread_safe = True
     """Many threads may read samples at once."""
+    anywhere = True
+    """Where there is no file, nothing is known: pairs may lie there too."""
 
     def __init__(
         self, rasters: Rasters, *, band: str = DEPTH, provider: Provider | str | None = None

@@ -36,7 +36,7 @@ def embed_batch(encode: Callable[[Tensor], Tensor], batch: Sample, in_channels: 
     dates = images.shape[1]
     shares = images.new_ones(images.shape[:2])
     if "valid" in batch:
-        shares = usable(batch["valid"], dates).float().mean(dim=(2, 3, 4)).expand(-1, dates)
+        shares = usable(batch["valid"], images).float().mean(dim=(2, 3, 4)).expand(-1, dates)
     found = {
         "embedding": encode(images.flatten(0, 1)).float(),
         "date": batch["dates"].reshape(-1),

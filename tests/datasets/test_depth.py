@@ -60,6 +60,12 @@ def test_it_is_what_the_file_holds_under_each_patch(kind, tmp_path):
         assert np.isfinite(found).mean() > 0.5
 
 
+def test_pairs_beyond_it_are_drawn_too():
+    made = module(href("east"), length=64)
+    known = [made.train_dataset[draw]["depth"].isfinite().any() for draw in made.train_sampler]
+    assert 0 < sum(known) < len(known)
+
+
 def test_it_goes_with_the_views():
     made = module(surfaces(), depth_band="dsm", view_size=32)
     made.trainer = None
