@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from rscontrast.errors import InputError
+from rscontrast.losses.contrast import unit_length
 from rscontrast.losses.output import LossOutput
 
 
@@ -37,7 +38,7 @@ def byol(prediction: Tensor, key: Tensor, *, weight: Tensor | None = None) -> Lo
         counted = share > 0
         # Before anything is computed of it: NaN times 0 is NaN, in the gradient too.
         query, positive = (torch.where(counted[:, None], z, 0.0) for z in (query, positive))
-        cosine = nn.functional.cosine_similarity(query, positive, dim=1)
+        cosine = (unit_length(query) * unit_length(positive)).sum(1)
         total = share.sum()
         loss = (share * (2 - 2 * cosine)).sum() / torch.where(total > 0, total, 1.0)
         similarity = (share * cosine.detach()).sum() / total

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rscontrast.errors import InputError, height_width
+from rscontrast.losses.contrast import unit_length
 
 THRESHOLD = 0.7
 """Largest distance of two positive cells, diagonals of the larger cell [released code]."""
@@ -119,9 +120,7 @@ def unit(features: Tensor, valid: Tensor | None = None) -> Tensor:
     """
     if valid is not None:
         features = torch.where(valid.unsqueeze(1), features, 0)
-    flat = features.to(torch.promote_types(features.dtype, torch.float32)).flatten(2)
-    length = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
-    return flat / torch.where(length == 0, 1, length)
+    return unit_length(features.to(torch.promote_types(features.dtype, torch.float32)).flatten(2))
 
 
 type Frame = tuple[Tensor, Tensor, Tensor]
