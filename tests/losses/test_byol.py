@@ -97,3 +97,7 @@ def test_shapes_are_checked(drawn):
         byol(prediction[:, 0], key)
     with pytest.raises(InputError, match=r"weight: got \(2,\)"):
         byol(prediction, key, weight=weight[:2])
+    for bad in (-0.1, math.nan, math.inf):
+        weight[1] = bad
+        with pytest.raises(InputError, match=r"weight: got .*; allowed: 0 or more, finite"):
+            byol(prediction, key, weight=weight)
