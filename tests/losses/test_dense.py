@@ -26,6 +26,7 @@ from rscontrast.losses import (
     decoupling,
     dense_info_nce,
     depositioning,
+    depth_positives,
     mask_positives,
     matched_positives,
     pixpro,
@@ -345,6 +346,26 @@ def test_dense_info_nce_equals_the_loop(
     maps = query, key, positives
     torch.testing.assert_close(run(*maps).loss, literal(*maps).loss)
     torch.testing.assert_close(gradient(run, *maps), gradient(literal, *maps))
+
+
+@pytest.mark.parametrize("mode", ["hard", "soft"])
+def test_pairs_that_depth_takes_away_are_no_negatives(mode: str) -> None:
+    """A soft weight that underflows is no step in the loss: it is what is left of it."""
+    query, key, near = make_maps()
+    depth = torch.rand(4, *CELLS, generator=torch.Generator().manual_seed(2))
+    kept = depth_positives(near, depth, depth.flip(1), mode, sigma=0.01).positives
+    assert ((kept == 0) & near).any()
+    run = partial(dense_info_nce, near=near)
+    expected = oracle.dense_info_nce(query, key, kept, None, torch.ones(4), 0.2, near)
+    torch.testing.assert_close(run(query, key, kept).loss, expected)
+    tiny = torch.where(near & (kept == 0), 1e-30, kept)
+    torch.testing.assert_close(run(query, key, kept).loss, dense_info_nce(query, key, tiny).loss)
+    assert torch.equal(run(query, key, kept).loss, DenseInfoNCE()(query, key, kept, near=near).loss)
+    assert torch.equal(
+        run(query, key, kept).loss, run(query, key, kept, near=near & (kept == 0)).loss
+    )
+    with pytest.raises(InputError, match=r"^near: got \(3, 6, 6\)"):
+        dense_info_nce(query, key, kept, near=near[:3])
 
 
 def test_pixpro_of_equal_views_is_minus_2() -> None:
