@@ -28,7 +28,8 @@ LAYERS = [
     "losses stac metrics",
     "io augment models",
     "datasets", "samplers", "loader",
-    "tasks datamodules mapping buildings",
+    "tasks datamodules mapping",
+    "buildings",
     "fit", "stages caching", "study report", "pairing viewing",
     "demo", "cli",
 ]  # fmt: skip
@@ -39,6 +40,7 @@ FORBIDDEN = {
     "io": {"torch", "torchgeo", "lightning", "kornia"},
     "mapping/plan": {"torch", "torchgeo", "lightning", "kornia"},
     "mapping": {"lightning", "rscontrast.tasks"},
+    "buildings": {"torch", "torchgeo", "lightning", "kornia"},
     "tasks": {"rscontrast.stac", "rscontrast.io", "rscontrast.datasets"},
     "datamodules": {"rscontrast.losses", "rscontrast.models", "rscontrast.tasks"},
     "metrics/segmentation": {"torch"},

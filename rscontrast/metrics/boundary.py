@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from rscontrast.errors import InputError, positive, whole
-from rscontrast.metrics.counts import DAMAGE, as_classes, counted, named, ratio
-from rscontrast.types import IGNORE
+from rscontrast.metrics.counts import as_classes, counted, named, ratio
+from rscontrast.types import DAMAGE_CLASSES, IGNORE
 
 
 def inner_boundary(region: Tensor, distance: int) -> Tensor:
@@ -67,7 +67,11 @@ class BoundaryIoU(Metric):
     counts: Tensor
 
     def __init__(
-        self, class_names: Sequence[str] = DAMAGE, *, ratio: float = 0.02, pixels: int | None = None
+        self,
+        class_names: Sequence[str] = DAMAGE_CLASSES,
+        *,
+        ratio: float = 0.02,
+        pixels: int | None = None,
     ) -> None:
         """Choose the width of the boundary.
 

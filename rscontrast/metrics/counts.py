@@ -7,10 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from rscontrast.errors import InputError
-from rscontrast.types import IGNORE
-
-DAMAGE = ("background", "no-damage", "minor-damage", "major-damage", "destroyed")
-"""Classes of xBD, in label order."""
+from rscontrast.types import DAMAGE_CLASSES, IGNORE
 
 
 def as_classes(prediction: Tensor, mask: Tensor, classes: int) -> Tensor:
@@ -105,7 +102,7 @@ class ConfusionMetric(Metric):
     full_state_update = False
     confusion: Tensor
 
-    def __init__(self, class_names: Sequence[str] = DAMAGE) -> None:
+    def __init__(self, class_names: Sequence[str] = DAMAGE_CLASSES) -> None:
         """Start from no counts.
 
         Args:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from rscontrast.errors import InputError, choose
-from rscontrast.metrics.counts import DAMAGE, ConfusionMetric, errors, f1, named
+from rscontrast.metrics.counts import ConfusionMetric, errors, f1, named
+from rscontrast.types import DAMAGE_CLASSES
 
 EPSILON = 1e-6
 """Added to each F1 before the harmonic mean, as the scorer does."""
@@ -86,7 +87,7 @@ class XView2Score(ConfusionMetric):
         Raises:
             InputError: an unknown rule.
         """
-        super().__init__(DAMAGE)
+        super().__init__(DAMAGE_CLASSES)
         self.absent = choose("absent", absent, ABSENT)
 
     def compute(self) -> dict[str, Tensor]:

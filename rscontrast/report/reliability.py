@@ -18,7 +18,7 @@ SIDE, GAP, LEFT, RIGHT = 3.0, 0.5, 0.7, 0.25
 """Side of a plot, space between two, and the figure's margins, inches."""
 TOP, COUNTS, BOTTOM = 1.0, 0.8, 0.6
 """Heights of the headings, of the histogram and of the axis below it, inches."""
-BAR, OVER, UNDER = "#2a9fb0", "#c4122f", "#e0b400"
+BAR, OVER, UNDER = "#2a9fb0", "#d64a5f", "#e9c239"
 """Accuracy, and the gap where predictions are too sure or not sure enough."""
 
 
@@ -26,7 +26,8 @@ def reliability_figure(tables: Mapping[str, Reliability], path: Path, *, title: 
     """Draw a plot for each table, side by side, and write them as a PNG.
 
     Bars are the share of right predictions of a bin. Where the bin's confidence is higher, the
-    gap is red; where it is lower, yellow. On the diagonal the two agree. Below, the share of all
+    gap above the bar is red; where it is lower, what the bar has above it is yellow. On the
+    diagonal the two agree. Below, the share of all
     predictions in each bin.
 
     Args:
@@ -69,7 +70,7 @@ def _draw_bars(axes: Axes, table: Reliability, heading: str, *, first: bool) -> 
         gap = np.clip(sign * (sure - right), 0, None)
         axes.bar(
             left, gap, width, bottom=np.minimum(sure, right), align="edge", color=colour,
-            alpha=0.75, edgecolor="white", linewidth=0.5, label=label,
+            edgecolor="white", linewidth=0.5, label=label,
         )  # fmt: skip
     axes.plot((0, 1), (0, 1), color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.set_title(heading, loc="left", size=9.5, color=INK, parse_math=False)

@@ -9,7 +9,7 @@ from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardInde
 from rscontrast.errors import InputError
 from rscontrast.metrics import BoundaryIoU, ClassScores, XView2Score, xview2_score
 from rscontrast.metrics.boundary import inner_boundary
-from rscontrast.metrics.counts import DAMAGE
+from rscontrast.types import DAMAGE_CLASSES as DAMAGE
 from tests.oracles import scores as oracle
 
 GRADES = torch.tensor([[[0, 0, 1, 1], [2, 2, 3, 3], [4, 4, 0, 0]]])
