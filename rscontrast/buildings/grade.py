@@ -210,7 +210,7 @@ class Ballots:
         area = shapely.area(self.pixels)
         columns = {
             "grade": np.where(graded, np.array(self.grades)[best], UNGRADED),
-            "grade_name": np.where(graded, names[best], None),
+            "grade_name": np.array([*names, None], dtype=object)[np.where(graded, best, -1)],
             "probability": np.take_along_axis(shares, best[:, None], axis=1)[:, 0],
             **{f"p_{name}": share for name, share in zip(names, shares.T, strict=True)},
             "uncertainty": _uncertainty(shares),

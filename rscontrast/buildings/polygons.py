@@ -129,7 +129,8 @@ def _draw(
     for tile in tiles(geobox, whole("tile_size", tile_size)):
         labels = read(tile).astype(np.int32)
         drawn = (labels != IGNORE) & (labels != background)
-        regions.add(np.where(drawn, 1 if merged else labels, NOTHING), tile)
+        shown = np.where(drawn, 1 if merged else labels, NOTHING)
+        regions.add(shown.astype(np.int32), tile)
     polygons, classes = regions.polygons()
     move = _to_crs(geobox)
     areas = ground_area(gpd.GeoSeries(shapely.transform(polygons, move), crs=crs))

@@ -39,13 +39,14 @@ class Regions:
         self.joins: list[Ints] = []
         self.junctions: list[Ints] = []
 
-    def add(self, classes: NDArray[np.integer], tile: Tile) -> None:  # type: ignore[type-arg]
+    def add(self, classes: NDArray[np.int32], tile: Tile) -> None:
         """Take the next tile: classes [h, w], -1 for what is in no region."""
         if tile.col == 0:
             self.above, self.last = self.last, _edge(self.width)
             self.left = _edge(tile.height)
-        ids = label(classes - NOTHING, background=0, connectivity=1)
-        ids = np.where(ids > 0, ids + self.count, 0).astype(np.int32)
+        # scikit-image has no types.
+        found = label(classes - NOTHING, background=0, connectivity=1)  # type: ignore[no-untyped-call]
+        ids = np.where(found > 0, found + self.count, 0).astype(np.int32)
         self._trace(classes, ids, tile)
         across = slice(tile.col, tile.col + tile.width)
         self._join(self.above[:, across], np.stack([classes[0], ids[0]]))
@@ -101,7 +102,7 @@ class Regions:
             some[0] if len(some) == 1 else shapely.union_all(some)
             for some in np.split(parts, starts[1:])
         ]
-        junctions = np.unique(np.concatenate(self.junctions))
+        junctions = np.unique(np.concatenate([*self.junctions, [NOTHING]]))  # never empty
         drawn = np.array([self._cornered(polygon, junctions) for polygon in whole], dtype=object)
         classes = np.concatenate(self.classes)[np.array(self.ids)[order][starts]]
         first = np.array([_first_pixel(polygon) for polygon in drawn])
@@ -113,7 +114,8 @@ class Regions:
         pairs = np.unique(np.concatenate(self.joins, axis=1), axis=1)
         graph = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs)), (self.count, self.count))
         regions: Ints = connected_components(graph, directed=False)[1]
-        return regions[np.array(self.ids)]
+        of_parts: Ints = regions[np.array(self.ids)]
+        return of_parts
 
     def _cornered(self, polygon: BaseGeometry, junctions: Ints) -> BaseGeometry:
         rings = [polygon.exterior, *polygon.interiors]
@@ -132,7 +134,10 @@ class Regions:
         points = ends[0] + np.cumsum(units, axis=0) - units
         turns = (units != np.roll(units, 1, axis=0)).any(axis=1)
         codes = points[:, 1] * (self.width + 1) + points[:, 0]
-        return points[turns | np.isin(codes, junctions)]
+        # A search in what is sorted already: `isin` would sort all junctions for each ring.
+        nearest = junctions[np.searchsorted(junctions, codes).clip(max=len(junctions) - 1)]
+        corners: Ints = points[turns | (nearest == codes)]
+        return corners
 
 
 def _edge(length: int) -> Ints:

@@ -27,8 +27,7 @@ def reliability_figure(tables: Mapping[str, Reliability], path: Path, *, title: 
 
     Bars are the share of right predictions of a bin. Where the bin's confidence is higher, the
     gap above the bar is red; where it is lower, what the bar has above it is yellow. On the
-    diagonal the two agree. Below, the share of all
-    predictions in each bin.
+    diagonal the two agree. Below, the share of all predictions in each bin.
 
     Args:
         tables: reliability tables by the heading of their plot, 1 or more: before and after
