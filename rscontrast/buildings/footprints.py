@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import shapely
 from rscontrast.atomic import atomic_path
 from rscontrast.errors import AssetError, BandError, InputError
 from rscontrast.stac.provider import GENERIC, Provider
+from rscontrast.stac.sources.files import HTTP
 from rscontrast.stac.sources.hrefs import local_path
+from rscontrast.stac.sources.http import Http
 from rscontrast.types import PathOrStr
 
 PARQUET = (".parquet", ".geoparquet", ".parq", ".pq")
@@ -60,13 +63,19 @@ def _read(href: str) -> gpd.GeoDataFrame:
     path = local_path(href)
     read = gpd.read_parquet if path.split("?")[0].endswith(PARQUET) else gpd.read_file
     try:
-        frame = read(path)
+        frame = read(_fetched(path) if path.startswith(HTTP) else path)
     except Exception as error:
         # GDAL, Arrow and fsspec each raise classes of their own.
         raise AssetError(f"{href}: cannot be read as a vector file ({error})") from error
     if not isinstance(frame, gpd.GeoDataFrame):  # what geopandas makes of a table
         raise InputError("footprints", href, "features with a geometry")
     return frame
+
+
+def _fetched(url: str) -> BytesIO:
+    """Fetch a file whole, with retries: vector files are small, and not all servers give parts."""
+    body: bytes = Http().ask({"method": "GET", "url": url}, lambda data, _: data)
+    return BytesIO(body)
 
 
 def checked(footprints: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

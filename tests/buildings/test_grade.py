@@ -2,6 +2,9 @@
 
 import copy
 import math
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import geopandas as gpd
 import numpy as np
@@ -256,6 +259,22 @@ def test_footprints_of_files_and_of_assets(name, tmp_path):
         read_footprints(item, asset="roofs")
     with pytest.raises(AssetError, match="cannot be read as a vector file"):
         read_footprints(tmp_path / f"none_{name}")
+
+
+@pytest.mark.parametrize("name", ["a.geojson", "a.parquet"])
+def test_footprints_behind_http(name, tmp_path):
+    footprints = frame(LETTER, crs="EPSG:4326", house=["a"])
+    path = tmp_path / name
+    footprints.to_parquet(path) if name.endswith("parquet") else footprints.to_file(path)
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        found = read_footprints(f"{address}/{name}")
+        with pytest.raises(AssetError, match="cannot be read as a vector file"):
+            read_footprints(f"{address}/none_{name}")
+        server.shutdown()
+    assert found["house"].tolist() == ["a"]
 
 
 def test_a_bow_tie_is_repaired_with_a_warning():
