@@ -31,6 +31,7 @@ LAYERS = [
     "io augment models",
     "datasets", "samplers", "loader",
     "tasks datamodules mapping",
+    "buildings",
     "fit", "stages caching embedding", "study report", "pairing viewing",
     "demo", "cli",
 ]  # fmt: skip
@@ -41,6 +42,7 @@ FORBIDDEN = {
     "io": {"torch", "torchgeo", "lightning", "kornia"},
     "mapping/plan": {"torch", "torchgeo", "lightning", "kornia"},
     "mapping": {"lightning", "rscontrast.tasks"},
+    "buildings": {"torch", "torchgeo", "lightning", "kornia"},
     "tasks": {"rscontrast.stac", "rscontrast.io", "rscontrast.datasets"},
     "datamodules": {"rscontrast.losses", "rscontrast.models", "rscontrast.tasks"},
     "metrics/segmentation": {"torch"},
