@@ -82,7 +82,7 @@ def export(
         normalise: whether normalisation goes into the file, which then takes reflectance.
         output: "probabilities", calibrated, or "logits".
         size: side of the images, pixels, a multiple of 32. None: any number of pairs, of any
-            height and width that are multiples of 32.
+            height and width that are multiples of 32, at least 64.
 
     Returns:
         path of the file; its input is ``pair``, see :meth:`Deployed.forward`.
@@ -127,7 +127,8 @@ def _traced(module: Deployed, size: int | None) -> ExportedProgram:
     if size is not None:
         height = width = whole("size", size, least=least, multiple=STRIDE)
     else:
-        first = least // STRIDE
+        # torch traces a coarsest map of one cell as another program.
+        first = max(2, least // STRIDE)
         sides = (STRIDE * Dim(name, min=first, max=1024) for name in ("rows", "cols"))
         shapes = ({0: Dim("batch", max=4096), **dict(zip((3, 4), sides, strict=True))},)
     pair = torch.zeros(1 if size else 2, 2, arguments["in_channels"], height, width)
