@@ -136,8 +136,9 @@ def test_their_tasks_train_a_step_from_our_encoder(make, dates, tmp_path):
     ours, theirs = encoder.state_dict(), task.model.encoder.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     before = task.model.encoder.conv1.weight.detach().clone()
-    run = trainer(tmp_path, max_epochs=1, limit_train_batches=1)
-    run.fit(task, torch.utils.data.DataLoader(_Batches(dates), batch_size=2))
+    run = trainer(tmp_path, max_epochs=1, limit_train_batches=1, limit_val_batches=1)
+    loaders = [torch.utils.data.DataLoader(_Batches(dates), batch_size=2) for _ in "tv"]
+    run.fit(task, *loaders)
     assert run.global_step == 1
     assert torch.isfinite(run.callback_metrics["train_loss"])
     assert not torch.equal(task.model.encoder.conv1.weight, before)
