@@ -1,5 +1,4 @@
-"""Scores of maps against reference labels: of pixels, of outlines, of buildings, of confidence; and
-of embeddings.
+"""Scores of maps (pixels, outlines, buildings, confidence) against labels, and of embeddings.
 
 :mod:`~rscontrast.metrics.segmentation` and :mod:`~rscontrast.metrics.reliability` need NumPy only;
 the others are torchmetrics, whose states are sums, so that ranks and batches add up.
