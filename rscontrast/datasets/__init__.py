@@ -4,3 +4,6 @@ from rscontrast.datasets.cache import CachedPairs as CachedPairs
 from rscontrast.datasets.labels import STACLabels as STACLabels
 from rscontrast.datasets.pairs import TemporalPairDataset as TemporalPairDataset
 from rscontrast.datasets.stac import STACDataset as STACDataset
+from rscontrast.datasets.tiles import Crop as Crop
+from rscontrast.datasets.tiles import PairTiles as PairTiles
+from rscontrast.datasets.vectors import VectorLabels as VectorLabels

@@ -7,6 +7,7 @@ import segmentation_models_pytorch as smp
 
 from rscontrast.errors import InputError, choose
 from rscontrast.models.encoder import is_vit, require_encoder, timm_options
+from rscontrast.models.linear import Linear
 from rscontrast.types import STRIDE
 
 
@@ -15,7 +16,8 @@ class Decoder:
     """One architecture: how it is made and what it asks of the encoder."""
 
     make: type
-    """Class of SMP; it splits into ``encoder``, ``decoder(features)``, ``segmentation_head``."""
+    """Class of SMP, or with the same arguments; it splits into ``encoder``, ``decoder(features)``,
+    ``segmentation_head``."""
     reads: tuple[int, ...]
     """The encoder's feature maps that it reads, 0 being the image itself."""
     needs: str
@@ -44,6 +46,8 @@ DECODERS: dict[str, Decoder] = {
     "upernet": Decoder(smp.UPerNet, (2, 3, 4, 5), _ANY),
     # Encoders that begin at a quarter have nothing at level 1, and it is not read.
     "segformer": Decoder(smp.Segformer, (1, 2, 3, 4, 5), _ANY),
+    # Ours, not SMP's: for probes.
+    "linear": Decoder(Linear, (2, 3, 4, 5), _ANY),
     "dpt": Decoder(smp.DPT, (0, 1, 2, 3), _VIT),
 }
 """Name -> architecture."""

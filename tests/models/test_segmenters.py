@@ -205,7 +205,7 @@ def test_bad_arguments_are_refused(change, message):
 
 def test_names_of_decoders_are_of_one_kind_only():
     assert not set(DECODERS) & set(EXTERNALS)
-    assert len(DECODERS) == 12
+    assert len(DECODERS) == 13
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
