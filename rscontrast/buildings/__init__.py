@@ -6,3 +6,4 @@ from rscontrast.buildings.grade import grade as grade
 from rscontrast.buildings.grade import grade_raster as grade_raster
 from rscontrast.buildings.polygons import vectorize as vectorize
 from rscontrast.buildings.polygons import vectorize_raster as vectorize_raster
+from rscontrast.buildings.run import map_buildings as map_buildings

@@ -9,10 +9,11 @@ from torch.utils.data import DataLoader, Sampler
 from torchgeo.datasets.utils import Sample
 from tqdm import tqdm
 
-from rscontrast.augment import Dihedral, Normalise, PairViews
+from rscontrast.augment import Dihedral, PairViews
 from rscontrast.datamodules.base import ThreadedDataModule
 from rscontrast.datamodules.crops import RandomCropSampler, grid_crops, tile_shapes
 from rscontrast.datamodules.labelled import LabelledPatches, LabelledPatchSampler, class_weights
+from rscontrast.datamodules.patches import NormalisePairs
 from rscontrast.datamodules.share import held_out, require_share, stratified
 from rscontrast.datasets import Crop, PairTiles
 from rscontrast.datasets.tiles import Tile, bright_tiles, xbd_tiles
@@ -24,19 +25,6 @@ from rscontrast.types import DAMAGE_CLASSES, IGNORE, STRIDE, PathOrStr, SensorCo
 SPLIT_BY = ("place", "event")
 STATISTICS_CROPS = 64
 """Crops over which the bands' statistics are estimated."""
-
-
-class NormalisePairs(nn.Module):
-    """Normalise a batch of pairs, and nothing else."""
-
-    def __init__(self, contract: SensorContract) -> None:
-        """Take the statistics of ``contract``."""
-        super().__init__()
-        self.normalise = Normalise(contract)
-
-    def forward(self, batch: Sample) -> Sample:
-        """Normalise ``image`` [B, 2, C, H, W] by its ``valid`` [B, 2, H, W]."""
-        return {**batch, "image": self.normalise(batch["image"], batch["valid"])}
 
 
 class TiledDataModule(ThreadedDataModule):
