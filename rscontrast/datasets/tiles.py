@@ -96,9 +96,12 @@ class PairTiles(NonGeoDataset):
         return sample
 
     def shape(self, tile: int) -> tuple[int, int]:
-        """Height and width of a tile."""
-        height, width = self.arrays(tile)[1].shape[1:]
-        return height, width
+        """Height and width of a tile, of which no pixel is decoded.
+
+        Raises:
+            AssetError: the file cannot be read.
+        """
+        return read_shape(self.tiles[tile].pre)
 
     def arrays(self, tile: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.uint8]]:
         """Images [2, 3, H, W], valid pixels [2, H, W], and classes [H, W] or none at all."""
@@ -127,6 +130,26 @@ def seen(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return ~outside
 
 
+def read_shape(path: PathOrStr) -> tuple[int, int]:
+    """Height and width of a picture or a raster.
+
+    Raises:
+        AssetError: it cannot be read.
+    """
+    try:
+        if _is_raster(path):
+            with rasterio.open(path) as source:
+                return source.height, source.width
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except (OSError, RasterioError, UnidentifiedImageError) as error:
+        raise AssetError(f"{path}: cannot be read ({error})") from error
+
+
+def _is_raster(path: PathOrStr) -> bool:
+    return Path(path).suffix.lower() in (".tif", ".tiff")
+
+
 def read_pixels(path: PathOrStr) -> NDArray[np.uint8]:
     """Pixels [C, H, W] of eight bits of a picture or a raster.
 
@@ -134,7 +157,7 @@ def read_pixels(path: PathOrStr) -> NDArray[np.uint8]:
         AssetError: it cannot be read.
     """
     try:
-        if Path(path).suffix.lower() in (".tif", ".tiff"):
+        if _is_raster(path):
             with rasterio.open(path) as source:
                 pixels: NDArray[np.uint8] = source.read()
             return pixels
