@@ -14,6 +14,7 @@ from rscontrast.stac import write_pairs
 from rscontrast.stac.index import write_items
 from rscontrast.tasks import SimCLR
 from tests.sample_world import BANDS, CONTRACT, ROOT, event_pairs, scenes, trainer
+from tests.xbd_world import write_xbd
 
 
 def datamodule(**views):
@@ -65,6 +66,24 @@ def test_their_command_line_finds_our_classes(name, tmp_path):
     assert state["global_step"] == 1
     assert state["hyper_parameters"]["model"] == "tu-resnet10t"
     assert ("positive_threshold" in state["hyper_parameters"]) == (name == "false")
+
+
+def test_their_command_line_finds_our_fine_tuning(tmp_path):
+    given = {
+        "data.init_args.root": write_xbd(tmp_path / "xbd"),
+        "trainer.default_root_dir": tmp_path,
+    }
+    command = [sys.executable, "-m", "torchgeo", "fit", "--config", "tests/conf/damage.yaml"]
+    command += [part for key, value in given.items() for part in (f"--{key}", str(value))]
+    threads = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=threads)
+    assert run.returncode == 0, run.stderr[-3000:]
+    (written,) = tmp_path.rglob("*.ckpt")
+    state = torch.load(written, weights_only=True, map_location="cpu")
+    assert state["global_step"] == 2
+    assert state["temperature"] != 1
+    assert state["contract"]["bands"] == ["red", "green", "blue"]
+    assert state["hyper_parameters"]["heads"] == "two"
 
 
 def test_their_segmentation_starts_from_our_encoder(tmp_path):
