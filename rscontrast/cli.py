@@ -139,6 +139,10 @@ COMMANDS = {
         (
             f"rscontrast finetune {LABELLED} --label damage --encoder runs/encoder.pt"
             " --epochs 2 --length 32 --out runs/segmenter.pt",
+            f"rscontrast finetune {LABELLED} --labels sample_data/buildings.geojson"
+            " --class_names background,intact,minor,major,destroyed --encoder runs/encoder.pt"
+            " --decoder linear --fusion concat --freeze_encoder true --loss ordinal"
+            " --epochs 1 --length 16 --out runs/probe.pt",
         ),
         tables=("items", "pairs"),
         text=("provider",),
@@ -158,6 +162,25 @@ COMMANDS = {
         (f"rscontrast map {LABELLED} --checkpoint runs/segmenter.pt --out runs/maps",),
         tables=("items", "pairs"),
         text=("aoi",),
+    ),
+    "buildings": Command(
+        "rscontrast.buildings:map_buildings",
+        "grade the buildings of maps: footprints of a file, or those that the maps show",
+        (
+            "rscontrast buildings --maps runs/maps --footprints sample_data/buildings.geojson"
+            " --out runs/buildings.parquet",
+            "rscontrast buildings --maps runs/maps --min_area 50 --out runs/drawn.parquet",
+        ),
+        cut="nothing was kept: a table is written whole",
+    ),
+    "export": Command(
+        "rscontrast.models.export:export",
+        "write a segmenter for machines without this package, as ONNX or by torch.export",
+        (
+            "rscontrast export --checkpoint runs/segmenter.pt --out runs/segmenter.pt2"
+            " --format torch --normalise true --size 96",
+        ),
+        cut="nothing was kept: a model is written whole",
     ),
     "demo": Command(
         "rscontrast.demo:demo",

@@ -17,11 +17,13 @@ from rscontrast.errors import InputError, choose, whole
 from rscontrast.fit import Precision, fit
 from rscontrast.io.labels import require_label
 from rscontrast.models.checkpoint import load_encoder, save_encoder, save_segmenter
+from rscontrast.models.fusion import FUSION
 from rscontrast.models.item import write_model_item
 from rscontrast.models.start import require_bands
 from rscontrast.stac.pairing.file import SomePairs
 from rscontrast.stac.provider import Provider
 from rscontrast.tasks import BYOL, FALSE, DamageSegmentation, DenseCL, MoCo, PixPro, SimCLR
+from rscontrast.tasks.damage import LOSS
 from rscontrast.tasks.ssl import SSLTask
 from rscontrast.types import PathOrStr
 
@@ -205,18 +207,32 @@ def finetune(
     pairs: SomePairs,
     out: PathOrStr,
     *,
-    label: str,
+    label: str | None = None,
     encoder: PathOrStr,
     bands: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
+    labels: PathOrStr | None = None,
+    attribute: str = "class",
+    values: Mapping[str, int] | None = None,
+    label_area: PathOrStr | None = None,
     decoder: str = "unet",
+    fusion: str = FUSION,
+    heads: str = "one",
+    loss: str = LOSS,
+    weights: PathOrStr | None = None,
+    adapt: bool = False,
     epochs: int = 20,
     patch_size: int = 96,
     batch_size: int = 16,
     length: int = 256,
     tolerance: str = "1h",
     label_share: float = 1.0,
+    splits: tuple[float, float, float] = ALL,
+    split_block: float = 1.0,
+    split_by: str = "place",
     freeze_encoder: bool = False,
+    unfreeze_epoch: int | None = None,
+    encoder_lr_factor: float = 1.0,
     lr: float = 1e-3,
     provider: Provider | str | None = None,
     num_workers: int = 0,
@@ -233,19 +249,37 @@ def finetune(
         pairs: of :func:`rscontrast.pair_items`; labels dated within a pair are its labels.
         out: checkpoint to write. While training lasts, the segmenter of the last finished epoch
             stands beside it, with ``.partial`` in its name; at the end a record of the run.
-        label: asset key of the label raster.
+        label: asset key of the label raster; None with ``labels``.
         encoder: checkpoint of a pretrained encoder (.pt, .pth or .ckpt), or the name of one with
             random weights.
         bands: the channel order; default: that of the checkpoint. Needed for random weights.
         class_names: class i is the i-th; default: ``classification:classes`` of the labels.
-        decoder: "unet" or another of :data:`rscontrast.models.decoders.DECODERS`.
+        labels: vector file of labels that hold for all pairs, in place of ``label``.
+        attribute: column of ``labels`` that says the class.
+        values: class of each value of that column; default: it holds the classes.
+        label_area: vector file of where all there is was drawn; default: everywhere.
+        decoder: "unet" or another, see :func:`rscontrast.models.create_segmenter`; "linear" with
+            ``freeze_encoder`` for a linear probe.
+        fusion: of the dates: "concat", "difference", "concat_difference", "attention", "post".
+        heads: "one", or "two": whether there is a building, and its grade.
+        loss: names of :data:`rscontrast.losses.SEGMENTATION` with "+" between.
+        weights: with the name of an encoder, what it starts from: weights of TorchGeo's by name,
+            or a checkpoint of theirs.
+        adapt: take a checkpoint of other ``bands``: reorder, drop and add them by name.
         epochs: passes over ``length`` patches.
         patch_size: side of a patch, pixels, a multiple of 32.
         batch_size: patches in a batch.
         length: patches an epoch, at least ``batch_size``, half of them with a class other than 0.
         tolerance: as the pairs were made with.
-        label_share: share (0-1] of the labelled places (patches of a grid) that may be used.
+        label_share: share (0-1] of the labelled patches of a grid that may be trained on, from
+            every place alike.
+        splits: shares of train, validation and test. With a validation, the temperature of the
+            probabilities is fitted on it and stored; the scores are in the record of the run.
+        split_block: side of a block of places that stay together, degrees.
+        split_by: "place", or a column of the pairs, of which one value is in one split.
         freeze_encoder: train only the decoder.
+        unfreeze_epoch: the encoder is frozen before this epoch and trained from it on.
+        encoder_lr_factor: of the encoder's learning rate to the others'.
         lr: peak learning rate.
         provider: where bands lie in the assets: a name, or pkg.mod:PROVIDER.
         num_workers: reading processes; 0 reads in this one, by threads.
@@ -264,10 +298,16 @@ def finetune(
         GridError: a label lies off the imagery's grid.
     """
     is_file = Path(encoder).suffix in (".pt", ".pth", ".ckpt")
-    pretrained = load_encoder(encoder, bands) if is_file else None
+    pretrained = load_encoder(encoder, None if adapt else bands) if is_file else None
     if pretrained is None and bands is None:
         raise InputError("bands", None, "band names, since the encoder has random weights")
-    names = list(label_classes(items, label) if class_names is None else class_names)
+    if pretrained is None and adapt:
+        raise InputError("adapt", adapt, "False: a name of an encoder says no bands")
+    if pretrained is not None and weights is not None:
+        raise InputError("weights", str(weights), "None: the encoder is a checkpoint already")
+    if label is None and class_names is None:
+        raise InputError("class_names", None, "names of the classes: vector labels have none")
+    names = list(label_classes(items, str(label)) if class_names is None else class_names)
     whole("seed", seed, least=0)
     pl.seed_everything(seed, verbose=False)
     data = DamageDataModule(
@@ -287,28 +327,38 @@ def finetune(
         progress=progress,
         provider=provider,
         threads=threads,
+        labels=None if labels is None else str(labels),
+        attribute=attribute,
+        values=values,
+        label_area=None if label_area is None else str(label_area),
+        splits=splits,
+        split_block=split_block,
+        split_by=split_by,
+        adapt=adapt,
     )
     data.setup("fit")
-    segmenter: dict[str, Any] = {
-        "encoder": str(encoder) if pretrained is None else pretrained.name,
-        "decoder": decoder,
-        "in_channels": len(data.bands),
-        "classes": len(names),
-    }
+    start = weights if pretrained is None else encoder
     task = DamageSegmentation(
-        model=segmenter["encoder"],
+        model=str(encoder) if pretrained is None else pretrained.name,
         decoder=decoder,
         in_channels=len(data.bands),
         classes=len(names),
-        weights=None if pretrained is None else str(encoder),
+        weights=None if start is None else str(start),
         class_weights=data.class_weights,
         freeze_encoder=freeze_encoder,
         lr=lr,
+        fusion=fusion,
+        heads=heads,
+        loss=loss,
+        unfreeze_epoch=unfreeze_epoch,
+        encoder_lr_factor=encoder_lr_factor,
+        class_names=names,
+        adapt_to=data.contract.to_dict() if adapt and data.contract else None,
     )
 
     def save(path: Path) -> None:
         if data.contract is not None:
-            save_segmenter(path, task.model, segmenter, data.contract, names)
+            save_segmenter(path, task.model, data.contract, names)
 
     fit(task, data, Path(out), save, epochs, device, precision, progress)
     return Path(out)

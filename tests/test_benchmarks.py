@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.xbd_world import write_xbd
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -65,6 +67,22 @@ def test_losses_quick(tmp_path):
     assert all(row["bound"] == 2 and row["holds"] for row in beyond)
     assert rows["128: peak of NT-Xent"]["value"] > 2
     assert {"cores", "sizes", "dim", "torch", "load"} <= set(settings)
+
+
+def test_xbd_quick_goes_on_where_it_was_cut(tmp_path):
+    options = ("--data", str(write_xbd(tmp_path / "xbd")), "--out", str(tmp_path / "runs"))
+    rows, settings, printed = quick("xbd", tmp_path, *options)
+    assert "1 encoders and 2 segmenters to train" in printed
+    for start in ("random", "simclr"):
+        for figure in ("building_iou", "damaged_f1", "xview2", "ece", "ece_buildings"):
+            assert 0 <= rows[f"{start}/0/1/{figure}"]["value"] <= 1
+    assert settings["recipe"]["decoder"] == "unet"
+    kept = tmp_path / "runs-quick" / "simclr-0-share1" / "result.json"
+    kept.unlink()
+    again, _, printed = quick("xbd", tmp_path, *options)
+    assert "0 encoders and 1 segmenters to train" in printed
+    timed = ("train_s", "score_s")
+    assert all(again[n]["value"] == r["value"] for n, r in rows.items() if not n.endswith(timed))
 
 
 def test_pretrain_quick(tmp_path):

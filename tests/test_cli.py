@@ -15,18 +15,20 @@ import pandas as pd
 import pystac
 import pytest
 import shapely
+import torch
 import yaml
 from PIL import Image
 
 from rscontrast.cli import COMMANDS, SCENES, main
 from rscontrast.datasets import CachedPairs
-from rscontrast.models import load_encoder
+from rscontrast.models import create_segmenter, load_encoder, save_segmenter
 from rscontrast.report import views as sheet
 from rscontrast.stac import read_items, read_pairs
 from rscontrast.stac.index import item_dicts
 from rscontrast.stac.provider import read_provider
 from rscontrast.viewing import choose_bands
 from tests.interrupt import heed_ctrl_c
+from tests.sample_world import CONTRACT
 from tests.stac.generated import optical
 from tests.stac.light_api import LightApi
 from tests.stac.server import Server
@@ -158,6 +160,27 @@ def test_train_score_and_map(checkout, capsys):
     assert set(json.loads(Path("runs/scores.json").read_text())) >= {"all"}
     catalog = pystac.Catalog.from_file("runs/maps/catalog.json")
     assert len(list(catalog.get_items())) == 2
+    given, drawn = COMMANDS["buildings"].examples
+    assert main(shlex.split(given)[1:]) == 0
+    graded = gpd.read_parquet("runs/buildings.parquet")
+    assert set(graded["pair"]) == {path.name for path in Path("runs/maps").glob("*/")}
+    assert graded["building_id"].notna().all()
+    assert main(shlex.split(drawn)[1:]) == 0
+    assert Path("runs/drawn.parquet").is_file()
+    probe = COMMANDS["finetune"].examples[1]
+    assert main(shlex.split(f"{probe} {smaller}")[1:]) == 0
+    record = json.loads(Path("runs/probe.json").read_text())
+    assert record["hyperparameters"]["decoder"] == "linear"
+    assert record["hyperparameters"]["freeze_encoder"] is True
+
+
+@pytest.mark.slow
+def test_a_segmenter_is_exported(checkout, tmp_path):
+    module = create_segmenter("tu-test_resnet", "fpn", 4, 5)
+    save_segmenter(tmp_path / "segmenter.pt", module, CONTRACT, tuple("abcde"))
+    (line,) = COMMANDS["export"].examples
+    assert main(shlex.split(line.replace("runs/", f"{tmp_path}/"))[1:]) == 0
+    assert torch.export.load(tmp_path / "segmenter.pt2") is not None
 
 
 @pytest.mark.slow

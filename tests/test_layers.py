@@ -12,13 +12,15 @@ import rscontrast
 
 # Public classes that only their own package speaks of.
 INNER = {
-    "BatchLoss", "Choice", "Contrast", "Cover", "DatedPatches", "DecouplingTerm", "DenseTask",
-    "DenseViews", "DepositioningTerm", "DepthOutput", "Determined", "EpochShares", "Files",
-    "Fitter", "Held", "KnownBounds", "LabelledPatchSampler", "LabelledPatches", "LazyPairs",
-    "ListedPairs", "LocatedItems", "Lookup", "Lot", "MomentumTask", "NativePatches",
-    "NormalisePatches", "Onto", "PairDraw", "PairDraws", "PairSet", "PairSource", "PatchDraws",
-    "PerLevel", "QueueLoss", "ReadsAnyGrid", "ReadsDates", "SSLTask", "SameDraws", "ScheduledTask",
-    "ShuffledSampler", "Sides", "Signals", "Stratum", "TermInput", "ThreadedDataModule", "Views",
+    "BatchLoss", "Calibration", "Choice", "Contrast", "Cover", "DatedPatches", "DecouplingTerm",
+    "DenseTask", "DenseViews", "DepositioningTerm", "DepthOutput", "Determined", "EpochShares",
+    "Files", "Fitter", "Held", "KnownBounds", "LabelledPatchSampler", "LabelledPatches",
+    "LabelsOn", "LazyPairs", "ListedPairs", "LocatedItems", "Lookup", "Lot", "MapScores",
+    "MomentumTask", "NativePatches", "NormalisePairs", "NormalisePatches", "Onto", "PairDraw",
+    "PairDraws", "PairSet", "PairSource", "PatchDraws", "PerLevel", "QueueLoss",
+    "RandomCropSampler", "ReadsAnyGrid", "ReadsDates", "SSLTask", "SameDraws", "ScheduledTask",
+    "ShuffledSampler", "Sides", "Signals", "Stratum", "TermInput", "ThreadedDataModule", "Tile",
+    "TiledDataModule", "Views",
 }  # fmt: skip
 
 ROOT = Path(rscontrast.__file__).parent
@@ -31,6 +33,7 @@ LAYERS = [
     "io augment models",
     "datasets", "samplers", "loader",
     "tasks datamodules mapping",
+    "buildings",
     "fit", "stages caching embedding", "study report", "pairing viewing",
     "demo", "cli",
 ]  # fmt: skip
@@ -41,6 +44,7 @@ FORBIDDEN = {
     "io": {"torch", "torchgeo", "lightning", "kornia"},
     "mapping/plan": {"torch", "torchgeo", "lightning", "kornia"},
     "mapping": {"lightning", "rscontrast.tasks"},
+    "buildings": {"torch", "torchgeo", "lightning", "kornia"},
     "tasks": {"rscontrast.stac", "rscontrast.io", "rscontrast.datasets"},
     "datamodules": {"rscontrast.losses", "rscontrast.models", "rscontrast.tasks"},
     "metrics/segmentation": {"torch"},

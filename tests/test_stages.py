@@ -15,11 +15,11 @@ from rasterio.transform import Affine
 from rscontrast.datamodules import DamageDataModule, PairDataModule
 from rscontrast.errors import BandError, CheckpointError, GridError, InputError
 from rscontrast.mapping import evaluate, map_pairs
-from rscontrast.models import load_encoder, save_encoder
+from rscontrast.models import load_encoder, load_segmenter, save_encoder
 from rscontrast.stac import pair_items
 from rscontrast.stages import METHODS, finetune, label_classes, pretrain
 from rscontrast.tasks import DamageSegmentation, SimCLR
-from tests.sample_world import BANDS, event_pairs, scenes
+from tests.sample_world import BANDS, ROOT, event_pairs, scenes
 
 TINY = {"epochs": 1, "patch_size": 32, "device": "cpu", "progress": False}
 PRETRAIN = TINY | {"bands": BANDS, "encoder": "tu-resnet10t", "batch_size": 4, "length": 4}
@@ -75,10 +75,8 @@ def test_what_a_pretraining_leaves(encoder):
     assert (told["patches"], told["seed"]) == (64, 0)
     assert 0 < told["pixels"] <= 64 * 2 * 32 * 32
     assert sorted(p.name for p in encoder.parent.iterdir()) == [
-        "encoder.item.json",
-        "encoder.json",
-        "encoder.pt",
-    ]
+        "encoder.item.json", "encoder.json", "encoder.pt"
+    ]  # fmt: skip
 
 
 def test_a_seed_repeats_the_run(encoder, tmp_path):
@@ -270,13 +268,8 @@ def test_a_run_that_was_cut_goes_on_to_the_very_weights(method, tmp_path, monkey
         with pytest.raises(KeyboardInterrupt):
             pretrain(scenes(), event_pairs(), cut, **given)
     left = sorted(p.name for p in tmp_path.iterdir())
-    assert left == [
-        "cut.partial.pt",
-        "cut.resume.ckpt",
-        "whole.item.json",
-        "whole.json",
-        "whole.pt",
-    ]
+    own = ["whole.item.json", "whole.json", "whole.pt"]
+    assert left == ["cut.partial.pt", "cut.resume.ckpt", *own]
     state = tmp_path / "cut.resume.ckpt"
     with pytest.raises(InputError, match=r"resume: got .*the same lr.* it had"):
         pretrain(scenes(), event_pairs(), cut, resume=state, **(given | {"lr": 0.5}))
@@ -317,3 +310,63 @@ def test_false_trains_under_each_rule(select, tmp_path):
     # with a negative that is more similar than the positive.
     allowed = {"global": [1 / 8], "nearest": [1.0], "above": [n / 8 for n in range(1, 9)]}
     assert share in allowed[select]
+
+
+def test_labels_of_a_vector_file_are_trained_on_with_a_validation_by_event(encoder, tmp_path):
+    """The temperature that validation found is in the checkpoint, its scores in the record."""
+    pairs = event_pairs()
+    pairs["event"] = ["fire", "flood"]
+    names = ["background", "no-damage", "minor-damage", "major-damage", "destroyed"]
+    more = {
+        "label": None, "labels": ROOT / "sample_data" / "buildings.geojson",
+        "attribute": "damage", "values": {name: n for n, name in enumerate(names) if n},
+        "class_names": names, "splits": (0.5, 0.5, 0.0), "split_by": "event",
+        "decoder": "fpn", "fusion": "difference", "heads": "two", "loss": "ordinal+dice",
+    }  # fmt: skip
+    out = finetune(scenes(), pairs, tmp_path / "s.pt", encoder=encoder, **(FINETUNE | more))
+    found = load_segmenter(out, BANDS)
+    assert found.module.heads == "two"
+    assert found.temperature != 1
+    last = json.loads(out.with_suffix(".json").read_text())["last"]
+    assert last["val_temperature"] == pytest.approx(found.temperature)
+    assert 0 <= last["val_building_iou"] <= 1
+    assert "val_xview2" in last
+
+
+def test_finetune_adapts_an_encoder_to_other_bands(encoder, tmp_path):
+    bands = ("nir", "red")
+    with pytest.raises(BandError, match="adapt=True"):
+        finetune(
+            scenes(), event_pairs(), tmp_path / "s.pt", encoder=encoder, bands=bands, **FINETUNE
+        )
+    out = finetune(
+        scenes(), event_pairs(), tmp_path / "s.pt", encoder=encoder, bands=bands, adapt=True,
+        freeze_encoder=True, **FINETUNE,
+    )  # fmt: skip
+    former, found = load_encoder(encoder), load_segmenter(out)
+    assert found.contract.bands == bands
+    assert found.contract.mean == former.contract.mean[3:1:-1]
+    own = found.module.encoder.state_dict()
+    kept = load_encoder(encoder, bands, adapt=True).module.state_dict()
+    assert all(torch.equal(value, kept[key]) for key, value in own.items())
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"labels": "x.gpkg"}, "label: .*one of label"),
+        ({"splits": (0.5, 0.5, 0.0), "split_by": "event"}, "split_by: got 'event'; allowed: place"),
+        ({"splits": (0.5, 0.4, 0.0)}, "splits"),
+        ({"splits": (0.4, 0.3, 0.3), "split_by": "place"}, "split_by: .*3 values or more|block"),
+        ({"adapt": True, "encoder": "resnet18", "bands": BANDS}, "adapt"),
+        ({"weights": "x.pt"}, "weights: got 'x.pt'"),
+        ({"label": None, "labels": "x.gpkg"}, "class_names: got None"),
+        ({"loss": "dise"}, "loss: got 'dise'"),
+    ],
+)
+def test_finetune_refuses_what_does_not_go_together(more, words, encoder, tmp_path):
+    with pytest.raises(InputError, match=words):
+        finetune(
+            scenes(), event_pairs(), tmp_path / "s.pt", **({"encoder": encoder} | FINETUNE | more)
+        )
+    assert not list(tmp_path.iterdir())

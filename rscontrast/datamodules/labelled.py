@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 from tqdm import tqdm
 
-from rscontrast.datasets import STACLabels
+from rscontrast.datasets.onimages import LabelsOn
 from rscontrast.datasets.pairs import PairSlice
 from rscontrast.errors import InputError
 from rscontrast.types import IGNORE
@@ -25,7 +25,7 @@ class LabelledPatches:
 
 
 def labelled_patches(
-    places: Sequence[Sequence[PairSlice]], labels: STACLabels, classes: int, *, progress: bool
+    places: Sequence[Sequence[PairSlice]], labels: LabelsOn, classes: int, *, progress: bool
 ) -> list[LabelledPatches]:
     """Read the labels of every pair of every place.
 
@@ -55,7 +55,7 @@ def labelled_patches(
     return found
 
 
-def _count(pair: PairSlice, labels: STACLabels, classes: int) -> NDArray[np.int64]:
+def _count(pair: PairSlice, labels: LabelsOn, classes: int) -> NDArray[np.int64]:
     x, y, (pre, post) = pair
     try:
         mask = labels[x, y, slice(pre.start, post.stop)]["mask"].numpy()

@@ -101,3 +101,16 @@ class NormalisePatches(nn.Module):
         """Normalise ``image`` [B, C, H, W] by its ``valid`` [B, 1, H, W]."""
         valid: Tensor = batch["valid"].all(dim=1)
         return {**batch, "image": self.normalise(batch["image"], valid)}
+
+
+class NormalisePairs(nn.Module):
+    """Normalise a batch of pairs, and nothing else."""
+
+    def __init__(self, contract: SensorContract) -> None:
+        """Take the statistics of ``contract``."""
+        super().__init__()
+        self.normalise = Normalise(contract)
+
+    def forward(self, batch: Sample) -> Sample:
+        """Normalise ``image`` [B, 2, C, H, W] by its ``valid`` [B, 2, H, W]."""
+        return {**batch, "image": self.normalise(batch["image"], batch["valid"])}

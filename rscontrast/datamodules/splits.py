@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import isclose
 
 import geopandas as gpd
+import numpy as np
 
 from rscontrast.errors import InputError
 from rscontrast.stac import split_by_place
@@ -66,3 +67,44 @@ def split_pairs(
         allowed = f"smaller blocks, or other splits: no pair is left for {', '.join(empty)}"
         raise InputError("split_block", block, allowed)
     return found
+
+
+def split_labelled(
+    items: gpd.GeoDataFrame,
+    pairs: gpd.GeoDataFrame,
+    splits: Sequence[float],
+    *,
+    by: str,
+    block: float,
+    seed: int,
+) -> dict[str, gpd.GeoDataFrame]:
+    """Pairs of each split, by place or by a column of the pairs.
+
+    Args:
+        items: the items that the pairs name.
+        pairs: a table of pairs.
+        splits: shares of train, val and test.
+        by: "place", see :func:`split_pairs`; or a column, as "event": all pairs of one value are
+            in one split, and the shares are of the values.
+        block: of "place".
+        seed: of the order in which blocks or values are dealt out.
+
+    Raises:
+        InputError: there is no such column, or a split is left without a pair.
+    """
+    if by == "place" or tuple(splits) == ALL:
+        return split_pairs(items, pairs, splits, block=block, seed=seed)
+    if by not in pairs.columns:
+        raise InputError("split_by", by, f"place, or one of {', '.join(map(str, pairs.columns))}")
+    names = np.array(sorted(pairs[by].astype(str).unique()))
+    wanted = [name for name, share in zip(NAMES, splits, strict=True) if share]
+    if len(names) < len(wanted):
+        raise InputError("split_by", by, f"{len(wanted)} values or more: there are {len(names)}")
+    order = np.random.default_rng(seed).permutation(names)
+    shares = np.array([share for share in splits if share])
+    # Each split has one value at least; the others go where most is missing.
+    counts = np.ones(len(wanted), dtype=int)
+    for _ in range(len(names) - len(wanted)):
+        counts[np.argmax(shares * len(names) - counts)] += 1
+    dealt = dict(zip(wanted, np.split(order, np.cumsum(counts)[:-1]), strict=True))
+    return {split: pairs[pairs[by].astype(str).isin(some)] for split, some in dealt.items()}

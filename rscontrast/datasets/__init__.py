@@ -5,3 +5,6 @@ from rscontrast.datasets.depth import STACDepth as STACDepth
 from rscontrast.datasets.labels import STACLabels as STACLabels
 from rscontrast.datasets.pairs import TemporalPairDataset as TemporalPairDataset
 from rscontrast.datasets.stac import STACDataset as STACDataset
+from rscontrast.datasets.tiles import Crop as Crop
+from rscontrast.datasets.tiles import PairTiles as PairTiles
+from rscontrast.datasets.vectors import VectorLabels as VectorLabels

@@ -7,25 +7,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
-from torchgeo.datasets.utils import GeoSlice, Sample
 
-from rscontrast.datasets.bounds import KnownBounds
 from rscontrast.datasets.lookup import Lookup
-from rscontrast.datasets.place import told
+from rscontrast.datasets.onimages import LabelsOn
 from rscontrast.datasets.stac import STACDataset
 from rscontrast.io.labels import label_source, read_labels, require_label
 from rscontrast.stac.provider import BandSource
 
 
-class STACLabels(KnownBounds):
-    """Class rasters among the assets of items: ``mask`` int64 [H, W], 255 where there is none."""
+class STACLabels(LabelsOn):
+    """Class rasters among the assets of items: ``mask`` int64 [H, W], 255 where there is none.
 
-    thread_safe = True
-    """Many threads may read samples at once."""
-    is_image = False
-    """As TorchGeo says it of label rasters."""
+    Where several items have a label, the latest class counts.
+    """
 
     def __init__(self, images: STACDataset, asset: str) -> None:
         """Index the items of ``images`` that carry ``asset``; see :meth:`STACDataset.labels`."""
@@ -59,50 +54,6 @@ class STACLabels(KnownBounds):
         # TorchGeo's splits restrict the labels so; the imagery may be used elsewhere.
         self.images = copy.copy(self.images)
         self.images.index = index
-
-    @property
-    def crs(self) -> CRS:
-        """CRS of the imagery."""
-        return self.images.crs
-
-    @crs.setter
-    def crs(self, new_crs: CRS) -> None:
-        # A copy: moving the labels must not move imagery that is used elsewhere.
-        self.images = copy.copy(self.images)
-        self.images.crs = new_crs
-
-    @property
-    def res(self) -> tuple[float, float]:
-        """Pixel size of the imagery."""
-        return self.images.res
-
-    @res.setter
-    def res(self, new_res: float | tuple[float, float]) -> None:
-        self.images = copy.copy(self.images)
-        self.images.res = new_res
-
-    def __getitem__(self, index: GeoSlice) -> Sample:
-        """Read the labels of one patch; where several items have one, the latest class counts.
-
-        Raises:
-            IndexError: no labelled item lies there at that time.
-            AssetError: a file cannot be read.
-            GridError: a label raster lies beside the imagery of its item.
-        """
-        x, y, t = self._disambiguate_slice(index)
-        geobox = self.images.geobox(x, y)
-        outline = self.images.outline(x, y, geobox)
-        return {"mask": self._classes(geobox, outline, t), **told(x, y, t, geobox)}
-
-    def onto(self, geobox: GeoBox, t: slice) -> Sample:
-        """Read what lies under any grid: ``mask``, as ``labels[x, y, t]`` does.
-
-        Raises:
-            IndexError: no labelled item lies there at that time.
-            AssetError: a file cannot be read.
-            GridError: a label raster lies beside the imagery of its item.
-        """
-        return {"mask": self._classes(geobox, self.images.footprint(geobox), t)}
 
     def _classes(self, geobox: GeoBox, outline: BaseGeometry, t: slice) -> torch.Tensor:
         _, index, lookup = self._now()

@@ -64,3 +64,5 @@ from rscontrast.losses.output import LossOutput as LossOutput
 from rscontrast.losses.pixpro import PixProLoss as PixProLoss
 from rscontrast.losses.pixpro import pixpro as pixpro
 from rscontrast.losses.ranks import rank_share as rank_share
+from rscontrast.losses.segmentation import SEGMENTATION as SEGMENTATION
+from rscontrast.losses.segmentation import SegmentationLoss as SegmentationLoss

@@ -5,6 +5,7 @@ import math
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchgeo.tasks import BaseTask
 
@@ -60,10 +61,14 @@ class ScheduledTask(BaseTask):
             raise InputError("max_epochs", self.trainer.max_epochs, "a number: schedules end")
         return max(1, int(steps))
 
+    def make_optimizer(self) -> Optimizer:
+        """Make the optimiser of all that is trained."""
+        name, lr, weight_decay, momentum = self._optimizer
+        return make_optimizer(name, self, lr, weight_decay, momentum)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimiser and the schedule; biases and norms are not decayed."""
-        name, lr, weight_decay, momentum = self._optimizer
-        optimizer = make_optimizer(name, self, lr, weight_decay, momentum)
+        optimizer = self.make_optimizer()
         total, warmup = self.total_steps, self._warmup
         scheduler = LambdaLR(optimizer, lambda step: warmup_cosine(step, total, warmup))
         return {
