@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-_HOMES = {"evaluate": "rscontrast.mapping.score", "map_pairs": "rscontrast.mapping.run"}
+_HOMES = {"evaluate": "rscontrast.mapping.score", "map_pairs": "rscontrast.mapping.pairwise"}
 
 __all__ = ["evaluate", "map_pairs"]  # by __getattr__
 
