@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from rscontrast.errors import InputError
+from rscontrast.errors import InputError, positive
 from rscontrast.stac.conditions.period import TOI, Instant, read_toi
 from rscontrast.stac.index import instants
 from rscontrast.stac.pairing.properties import CLOUD, number
@@ -77,7 +77,9 @@ class Period:
         return before, after
 
 
-def read_period(event: Instant | None, pre: TOI | None, post: TOI | None) -> Period:
+def read_period(
+    event: Instant | None, pre: TOI | None, post: TOI | None, max_gap: float | None = None
+) -> Period:
     """Make a period of what the user says.
 
     Args:
@@ -85,6 +87,7 @@ def read_period(event: Instant | None, pre: TOI | None, post: TOI | None) -> Per
             neither before nor after.
         pre: times of interest before; with an event, only what of it lies before it.
         post: times of interest after.
+        max_gap: days from the event, either way, beyond which items are left out.
 
     Raises:
         InputError: neither an event nor both times; a time before that does not end before the
@@ -101,6 +104,12 @@ def read_period(event: Instant | None, pre: TOI | None, post: TOI | None) -> Per
         before = before[0], min(before[1], first - step)
         after = max(after[0], last + step), after[1]
         middle = first + (last - first) / 2
+        if max_gap is not None:
+            reach = pd.Timedelta(positive("max_gap", max_gap), "D")
+            before, after = (
+                (max(before[0], first - reach), before[1]),
+                (after[0], min(after[1], last + reach)),
+            )
     elif before[1] < after[0]:
         middle = before[1] + (after[0] - before[1]) / 2
     if not before[0] <= before[1] < after[0] <= after[1]:

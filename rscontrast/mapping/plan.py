@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from rscontrast.errors import BandError, EmptySearchError, InputError, whole
+from rscontrast.io.grid import is_geographic
 from rscontrast.mapping.choice import Weights, best, data_share, read_period
 from rscontrast.mapping.estimate import BLOCKS, Estimate, band_bytes, item_res, km2
 from rscontrast.mapping.job import Item, Job
@@ -23,6 +24,9 @@ from rscontrast.stac.index import layouts
 from rscontrast.stac.pairing.file import SomePairs, as_frame, select_items
 from rscontrast.stac.provider import GENERIC, Provider
 
+RES_TOLERANCE = 1.25
+"""Largest ratio of the pixel sizes of what is mapped and what was learned from."""
+
 type Picked = tuple[list[tuple[int, float]], list[tuple[int, float]]]
 
 
@@ -34,9 +38,11 @@ def plan(
     event: Instant | None = None,
     pre: TOI | None = None,
     post: TOI | None = None,
+    max_gap: float | None = None,
     pairs: SomePairs | None = None,
     crs: str | None = None,
     res: float | None = None,
+    learned: float | None = None,
     tile_size: int = 2048,
     anchor: tuple[float, float] = (0.0, 0.0),
     halo: int = 128,
@@ -54,11 +60,14 @@ def plan(
         event: see :func:`rscontrast.mapping.choice.read_period`, as ``pre`` and ``post``.
         pre: times of the items before.
         post: times of the items after.
+        max_gap: days from the event beyond which items are left out.
         pairs: of :func:`rscontrast.pair_items`, instead of the three: tiles lie where pairs are,
             and are made of their items. Of pairs that contradict each other at a tile, where one
             ends before another begins, those of least cost stay.
         crs: of the tiles; None: each UTM zone's own.
-        res: side of a pixel, units of ``crs``; None: the finest that the items tell.
+        res: side of a pixel, units of ``crs``; None: the finest that the items tell, or
+            ``learned`` where theirs is more than a quarter off it.
+        learned: side of the pixels that the model learned from, metres.
         tile_size: side of a tile, pixels.
         anchor: a corner of a tile in ``crs``.
         halo: pixels that are read beyond a tile; half a patch is what patches on an endless
@@ -77,12 +86,13 @@ def plan(
     for name, value, least in (("tile_size", tile_size, 1), ("halo", halo, 0), ("most", most, 1)):
         whole(name, value, least=least)
     area = None if aoi is None else read_aoi(aoi)
-    sides, notes = _sides(items, bands, (event, pre, post), pairs, weights or Weights(), provider)
+    said = (event, pre, post)
+    sides, notes = _sides(items, bands, said, max_gap, pairs, weights or Weights(), provider)
     extent = sides.extent()
     if area is not None:
         require_near(sides.items, area)
         extent = area if pairs is None else extent.intersection(area)
-    size = finest_res(sides.items, bands, provider) if res is None else res
+    size = res or _res(sides.items, bands, provider, crs, learned)
     makes = _Maker(sides, bands, weights or Weights(), most, halo, provider)
     for lattice in _lattices(extent, crs, size, tile_size, anchor):
         makes.take(lattice, lattice.tiles(extent, area))
@@ -99,30 +109,46 @@ def plan(
     return made
 
 
-def finest_res(items: gpd.GeoDataFrame, bands: Sequence[str], provider: Provider) -> float:
-    """Smallest pixel of the first band on the ground, metres, as the items tell it.
+def _res(
+    items: gpd.GeoDataFrame,
+    bands: Sequence[str],
+    provider: Provider,
+    crs: str | None,
+    learned: float | None,
+) -> float:
+    """Smallest pixel of the first band on the ground, as the items tell it, or the model's.
 
     Raises:
-        InputError: none tells it.
+        InputError: neither tells it, or it is asked for in degrees.
     """
+    if crs is not None and is_geographic(crs):
+        raise InputError("res", None, f"a size in degrees, the unit of {crs}")
     told = [item_res(r, provider.band(r, bands[0])) for r in items.to_dict("records")]
-    known = [res for res in told if res]
-    if not known:
+    finest = min((res for res in told if res), default=None)
+    if finest is None and learned is None:
         raise InputError("res", None, "metres, since no item tells it (proj:transform, gsd)")
-    return min(known)
+    if learned is not None and (finest is None or not fits(finest, learned)):
+        return learned
+    return finest or 0.0
+
+
+def fits(res: float, learned: float) -> bool:
+    """Whether pixels are about as large as those that a model learned from."""
+    return 1 / RES_TOLERANCE <= res / learned <= RES_TOLERANCE
 
 
 def _sides(
     items: gpd.GeoDataFrame,
     bands: Sequence[str],
     period: tuple[Instant | None, TOI | None, TOI | None],
+    max_gap: float | None,
     pairs: SomePairs | None,
     weights: Weights,
     provider: Provider,
 ) -> tuple[Sides, list[str]]:
     if pairs is None:
         found, notes = _with_bands(items, bands, provider)
-        return ByPeriod(found, read_period(*period), weights), notes
+        return ByPeriod(found, read_period(*period, max_gap), weights), notes
     if any(part is not None for part in period):
         raise InputError("pairs", "pairs beside event, pre or post", "the one or the other")
     frame = as_frame(pairs)

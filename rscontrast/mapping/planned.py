@@ -79,8 +79,8 @@ class Plan:
             f"{len(self.jobs)} jobs, {sum(part.km2 for part in parts):,.2f} km2,"
             f" {pixels / 1e6:,.1f} Mpx",
             "grids: " + ", ".join(f"{zone} ({count})" for zone, count in sorted(zones.items())),
-            f"to read: about {_bytes(sum(part.read_bytes for part in parts))}",
-            f"time: about {_time(pixels / (speed or SPEED) / workers)}, {workers} worker{plural}"
+            f"to read: about {as_bytes(sum(part.read_bytes for part in parts))}",
+            f"time: about {as_time(pixels / (speed or SPEED) / workers)}, {workers} worker{plural}"
             f" ({how})",
             *(f"skipped: {reason}" for reason in self.reasons()),
             *(f"note: {note}" for note in self.notes),
@@ -214,7 +214,8 @@ def _key(item: Item) -> str:
     return f"{item.get('collection') or ''}/{item['id']}"
 
 
-def _bytes(count: float) -> str:
+def as_bytes(count: float) -> str:
+    """A size for people."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -222,7 +223,8 @@ def _bytes(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-def _time(seconds: float) -> str:
+def as_time(seconds: float) -> str:
+    """A duration for people."""
     minutes, hours = seconds / 60, seconds / 3600
     if minutes < 1.5:
         return f"{seconds:.0f} s"

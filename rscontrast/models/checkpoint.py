@@ -136,6 +136,15 @@ def load_segmenter(path: PathOrStr, bands: Sequence[str] | None = None) -> Segme
     return Segmenter(module, contract, tuple(data["class_names"]))
 
 
+def read_contract(path: PathOrStr) -> SensorContract:
+    """What an encoder or a segmenter was trained on.
+
+    Raises:
+        CheckpointError: neither of ours.
+    """
+    return _load(path, "encoder or a segmenter", (), None)[1]
+
+
 def _save(path: PathOrStr, data: dict[str, Any], contract: SensorContract) -> None:
     with atomic_path(Path(path)) as tmp:
         try:
