@@ -11,7 +11,7 @@ from rscontrast.errors import InputError
 from rscontrast.mapping.choice import read_period
 from rscontrast.mapping.engine import Engine
 from rscontrast.mapping.engines import make_engine
-from rscontrast.mapping.execute import Finish, execute
+from rscontrast.mapping.execute import execute
 from rscontrast.mapping.job import Settings
 from rscontrast.mapping.plan import plan
 from rscontrast.mapping.planned import Plan
@@ -137,7 +137,6 @@ def run(
     device: str = "auto",
     threads: int | None = None,
     provider: str | Provider = "generic",
-    finish: Finish | None = None,
     **place: Any,
 ) -> Path:
     """Map a catalog; what an earlier run into the same folder finished is not done again.
@@ -163,7 +162,6 @@ def run(
         device: "auto", "cpu" or "gpu".
         threads: of one worker; None: the cores, shared among the workers.
         provider: whose catalog it is.
-        finish: what is made of the results; None: catalog, mosaic, polygons, previews.
         place: of :func:`plan_map`.
 
     Returns:
@@ -188,7 +186,7 @@ def run(
     )  # fmt: skip
     runs = engine if not isinstance(engine, str) else _engine(engine, count, address, gpus)
     return execute(
-        made, settings, out, engine=runs, finish=finish, attempts=attempts,
+        made, settings, out, engine=runs, attempts=attempts,
         replace_run=replace_run, progress=progress,
     )  # fmt: skip
 

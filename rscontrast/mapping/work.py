@@ -10,7 +10,7 @@ from typing import Any
 
 from rscontrast.mapping.job import Job, Result, Settings
 
-PREDICT = "rscontrast.mapping.predict"
+PREDICT = "rscontrast.mapping.simple"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""A small real job for engines and ledgers: a COG whose pixels tell where they lie."""
+"""A small real job for engines and ledgers: a COG whose pixels tell where they lie.
+
+Workers import this: what is slow to import, torch before all, stays out.
+"""
 
 import hashlib
 import os
@@ -13,7 +16,9 @@ from rscontrast.errors import AssetError, InputError
 from rscontrast.io import CogWriter
 from rscontrast.mapping.job import Job, Result, Settings
 from rscontrast.mapping.plan import plan
-from tests.sample_world import BANDS, EVENT, scenes
+from rscontrast.stac import search
+
+CATALOG = Path(__file__).parents[2] / "sample_data" / "catalog.json"
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,9 @@ def pids(folder):
 
 def small_plan(**arguments):
     """30 tiles of 128 pixels in two zones."""
-    return plan(scenes(), bands=BANDS, tile_size=128, halo=32, event=EVENT, **arguments)
+    items = search(CATALOG, collections=["scenes"])
+    bands = ("blue", "green", "red", "nir")
+    return plan(items, bands=bands, tile_size=128, halo=32, event="2022-08-15", **arguments)
 
 
 def settings(folder, text="weights", **arguments):
