@@ -56,7 +56,7 @@ def map_catalog(
         catalog: where to search for items, instead of a table of them.
         status: folder of a run: say what is done, failed and pending, and end.
         dry_run: print jobs, km2, bytes to read and time; nothing is opened or written.
-        arguments: of :func:`rscontrast.mapping.run`.
+        arguments: of :func:`rscontrast.mapping.running`.
 
     Returns:
         what is printed; its ``exit_code``, where it has one, is the command's: 0 all done, 3 some
@@ -64,11 +64,11 @@ def map_catalog(
 
     Raises:
         InputError: an argument is missing or out of range.
-        RSContrastError: see :func:`rscontrast.mapping.run`.
+        RSContrastError: see :func:`rscontrast.mapping.running`.
     """
     if status is not None:
         return read_status(status)
-    from rscontrast.mapping.run import plan_map, run
+    from rscontrast.mapping.running import plan_map, run
 
     if (items is None) == (catalog is None):
         raise InputError("items", "both or neither of items and catalog", "one of the two")

@@ -3,7 +3,7 @@
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib import import_module
@@ -179,7 +179,9 @@ def _round(
             else:
                 bar.update()
     finally:
-        outcomes.close()  # type: ignore[attr-defined]  # engines are generators
+        # Not left to the collector of garbage: workers end now.
+        if isinstance(outcomes, Generator):
+            outcomes.close()
     if again:
         time.sleep(max(0.0, until - time.time()))
     return again

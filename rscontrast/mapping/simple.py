@@ -3,21 +3,34 @@
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import rasterio
 
 from rscontrast.io.grid import ground_res
+from rscontrast.io.read import ItemSource
 from rscontrast.mapping.job import Job, Result, Settings
 from rscontrast.mapping.native import PairJob
 from rscontrast.mapping.pairwise import _item, _write_catalog, _write_rasters
 from rscontrast.mapping.planned import Plan
 from rscontrast.mapping.predict import Predictor
 from rscontrast.models.checkpoint import load_segmenter
+from rscontrast.stac.provider import GENERIC, Provider
 from rscontrast.types import IGNORE
 
 NAMES = ("classes.tif", "probabilities.tif")
+
+
+@dataclass(frozen=True)
+class _Job(PairJob):
+    provider: Provider = GENERIC
+
+    def sources(
+        self, bands: Sequence[str], provider: Provider = GENERIC
+    ) -> tuple[list[ItemSource], list[ItemSource]]:
+        return super().sources(bands, self.provider if provider is GENERIC else provider)
 
 
 def load(settings: Settings) -> Predictor:
@@ -32,14 +45,14 @@ def load(settings: Settings) -> Predictor:
     )  # fmt: skip
 
 
-def map_job(job: Job, model: Predictor, settings: Settings, folder: Path) -> Result:  # noqa: ARG001
+def map_job(job: Job, model: Predictor, settings: Settings, folder: Path) -> Result:
     """Write both COGs of a tile.
 
     Raises:
         AssetError, BandError, GridError, TrainingError, WriteError: as of ``map_pairs``.
     """
     began, names = time.monotonic(), model.segmenter.class_names
-    pair = PairJob(job.id, job.pre, job.post, job.geobox, job.aoi)
+    pair = _Job(job.id, job.pre, job.post, job.geobox, job.aoi, settings.provider or GENERIC)
     model.require_res(pair)
     for _ in _write_rasters(pair, model, folder / job.id, 1024):
         pass
