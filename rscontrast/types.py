@@ -16,6 +16,8 @@ type Bounds = tuple[float, float, float, float]
 IGNORE = 255
 """Label of a pixel that is neither trained on nor scored; also the nodata of class maps."""
 
+DAMAGE_CLASSES = ("background", "no-damage", "minor-damage", "major-damage", "destroyed")
+"""Classes of xBD, in label order."""
 
 STRIDE = 32
 """Patches that a segmenter sees are multiples of this: the coarsest stride of the encoders."""

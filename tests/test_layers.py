@@ -29,6 +29,7 @@ LAYERS = [
     "io augment models",
     "datasets", "samplers", "loader",
     "tasks datamodules mapping",
+    "buildings",
     "fit", "stages caching", "study report", "pairing viewing",
     "demo", "cli",
 ]  # fmt: skip
@@ -47,9 +48,10 @@ FORBIDDEN = {
     "mapping/tiles": {"torch", "torchgeo", "lightning", "kornia"},
     "mapping/plan": {"torch", "torchgeo", "lightning", "kornia"},
     "mapping": {"lightning", "rscontrast.tasks"},
+    "buildings": {"torch", "torchgeo", "lightning", "kornia"},
     "tasks": {"rscontrast.stac", "rscontrast.io", "rscontrast.datasets"},
     "datamodules": {"rscontrast.losses", "rscontrast.models", "rscontrast.tasks"},
-    "metrics": {"torch"},
+    "metrics/segmentation": {"torch"},
 }
 
 
