@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import shapely
@@ -104,9 +103,3 @@ def touching(jobs: Sequence[Done]) -> list[list[Done]]:
     for one, number in zip(jobs, connected_components(graph)[1].tolist(), strict=True):
         groups.setdefault(number, []).append(one)
     return list(groups.values())
-
-
-def in_folder(folder: Path, jobs: Sequence[Done], name: str) -> Path | None:
-    """Path of the first file of a name that a job has; None: no job has one."""
-    found = (relative for one in jobs if (relative := one.file(name)) is not None)
-    return next((folder / relative for relative in found), None)

@@ -1,37 +1,19 @@
 """All that is made of a run's results, in one call that may be cut off and called again."""
 
-import math
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 
-import rscontrast
 from rscontrast.mapping.job import Result, Settings
 from rscontrast.mapping.planned import Plan
-from rscontrast.products.catalog import ITEMS, PARQUET, class_names, write_catalog
-from rscontrast.products.done import Done, done_jobs, touching, zones
-from rscontrast.products.mosaic import mosaic_geobox, write_cog
-from rscontrast.products.page import View, write_page
-from rscontrast.products.pictures import coarse, on_grey, pictures, write_png
-from rscontrast.products.polygons import write_graded, write_polygons
-from rscontrast.products.stamps import Stamps
-from rscontrast.products.styles import write_class_style, write_polygon_style, write_ramp_style
-from rscontrast.products.vrt import write_vrt
-from rscontrast.report.palette import Palette, class_palette
-
-MOSAIC, PREVIEWS = "mosaic", "previews"
-RASTERS = ("classes", "probabilities", "uncertainty", "embedding")
-STEPS = 254
-"""Pixel of a raster of probabilities that stands for 1."""
-SPARSE, LARGE = 64, 2**28
-"""One mosaic of places far apart is not made where it had more pixels than the second, and more
-than the first for each that is mapped: each place gets its own."""
-PAGE_SIDE = 1400
-"""Longest side of the page's pictures, pixels, where it shows one area."""
+from rscontrast.products.catalog import ITEMS, class_names, write_catalog
+from rscontrast.products.done import done_jobs
+from rscontrast.products.maker import MOSAIC, PREVIEWS, Maker
+from rscontrast.products.summary import attributed
+from rscontrast.report.palette import class_palette
 
 
 def finish(
@@ -71,196 +53,16 @@ def finish(
     folder = Path(folder)
     jobs = done_jobs(plan, results)
     names = class_names(folder, jobs)
-    made = _Products(folder, jobs, settings, class_palette(names), crs, footprints)
+    made = Maker(folder, jobs, settings, class_palette(names), crs, footprints)
     _sweep(folder, (MOSAIC, PREVIEWS, ITEMS))
     made.mosaics()
     made.polygons()
-    made.previews(title, attribution or _attribution(jobs))
+    made.previews(title, attribution or attributed(jobs))
     made.written |= write_catalog(folder, jobs, settings, made.quicklooks, made.assets)
     for path in _files(folder, (MOSAIC, PREVIEWS, ITEMS)):
         if path not in made.written:
             path.unlink(missing_ok=True)
     return folder / "catalog.json"
-
-
-class _Products:
-    """What is written, one kind after the other."""
-
-    def __init__(
-        self,
-        folder: Path,
-        jobs: list[Done],
-        settings: Settings,
-        palette: Palette,
-        crs: str | None,
-        footprints: gpd.GeoDataFrame | None,
-    ) -> None:
-        self.folder, self.jobs, self.settings = folder, jobs, settings
-        self.palette, self.crs, self.footprints = palette, crs, footprints
-        self.written: set[Path] = set()
-        self.assets: dict[str, dict[str, Any]] = {}
-        self.quicklooks: dict[str, list[str]] = {}
-        facts = [[one.job.id, sorted(one.result.files.items())] for one in jobs]
-        known = None if footprints is None else footprints.to_json()
-        self.stamps = Stamps(
-            folder, rscontrast.__version__, crs, list(palette), facts, known
-        )  # fmt: skip
-        self.areas = _areas(jobs, crs)
-        self.maps: dict[str, list[Path]] = {}
-
-    def mosaics(self) -> None:
-        """Write a VRT for each zone and a COG for each area, with their styles."""
-        found = zones(self.jobs)
-        for kind in RASTERS:
-            palette = self.palette if kind == "classes" else ()
-            vrts = []
-            for zone in found:
-                path = self.folder / MOSAIC / f"{kind}_{zone.name}.vrt"
-                if write_vrt(self.folder, path, zone, f"{kind}.tif", palette):
-                    vrts.append(path)
-                    self._add(path, f"{kind}-{zone.name}", "application/x-ogc-vrt", "data")
-            if not vrts:
-                continue
-            self.maps[kind] = []
-            for area in self.areas:
-                self.maps[kind].append(self._cog(kind, area, palette))
-            for path in (*vrts, *self.maps[kind]):
-                self._style(kind, path.with_suffix(".qml"))
-
-    def _cog(self, kind: str, area: list[Done], palette: Palette) -> Path:
-        suffix = "" if len(self.areas) == 1 else f"_{area[0].job.id}"
-        path = self.folder / MOSAIC / f"{kind}{suffix}.tif"
-        found = [
-            zone for zone in zones(area) if any(o.file(f"{kind}.tif") for o, _, _ in zone.parts)
-        ]
-        if not self.stamps.fresh(path.name, [path]):
-            # The VRTs of these tiles alone: those of all reach from one end of the earth to the
-            # other where areas lie far apart.
-            scratch = [self.folder / MOSAIC / f".{kind}_{zone.name}.tmp.vrt" for zone in found]
-            for zone, vrt in zip(found, scratch, strict=True):
-                write_vrt(self.folder, vrt, zone, f"{kind}.tif", palette)
-            write_cog(path, mosaic_geobox(found, self.crs), found, scratch, palette)
-            for vrt in scratch:
-                vrt.unlink()
-            self.stamps.note(path.name, [path])
-        cog = "image/tiff; application=geotiff; profile=cloud-optimized"
-        self._add(path, path.stem.replace("_", "-"), cog, "data")
-        return path
-
-    def _style(self, kind: str, path: Path) -> None:
-        if kind == "classes":
-            write_class_style(path, self.palette)
-        elif kind == "probabilities":
-            band = len(self.palette)
-            write_ramp_style(path, band, STEPS, f"probability of {self.palette[-1][0]}")
-        elif kind == "uncertainty":
-            write_ramp_style(path, 1, STEPS, "uncertainty")
-        else:
-            return
-        self.written.add(path)
-
-    def polygons(self) -> None:
-        """Write the polygons of all classes but the first, and the buildings with their grades."""
-        if "classes" not in self.maps:
-            return
-        maps, names = self.maps["classes"], [name for name, _ in self.palette]
-        self._table("polygons", "class", lambda path: write_polygons(path, maps, names))
-        chances = self.maps.get("probabilities")
-        # Regions of one change are no buildings; grades of damage are.
-        if chances and (self.footprints is not None or len(names) > 2):
-            known = self.footprints
-            self._table("buildings", "grade", lambda p: write_graded(p, maps, chances, known))
-
-    def _table(self, name: str, column: str, write: Callable[[Path], int]) -> None:
-        path = self.folder / f"{name}.parquet"
-        if not self.stamps.fresh(path.name, [path]):
-            write(path)
-            self.stamps.note(path.name, [path])
-        write_polygon_style(path.with_suffix(".qml"), self.palette, column)
-        self._add(path, name, PARQUET, "data")
-
-    def previews(self, title: str, attribution: str) -> None:
-        """Write the quicklooks of each job, and the page."""
-        provider = self.settings.provider
-        for one in self.jobs:
-            places = [
-                self.folder / PREVIEWS / f"{one.job.id}_{w}.png" for w in ("map", "pre", "post")
-            ]
-            if not self.stamps.fresh(one.job.id, places):
-                shown = pictures(self.folder, [one], coarse(one.job.geobox), provider)
-                drawn = (shown.painted(self.palette), on_grey(shown.pre), on_grey(shown.post))
-                for path, picture in zip(places, drawn, strict=True):
-                    write_png(path, picture)
-                self.stamps.note(one.job.id, places)
-            self.written.update(places)
-            self.quicklooks[one.job.id] = [f"{PREVIEWS}/{path.name}" for path in places]
-        page = self.folder / "preview.html"
-        if not self.stamps.fresh(page.name, [page]):
-            self._page(page, title, attribution)
-            self.stamps.note(page.name, [page])
-        self._add(page, "preview", "text/html", "overview")
-
-    def _page(self, path: Path, title: str, attribution: str) -> None:
-        side = max(256, round(PAGE_SIDE / math.sqrt(len(self.areas))))
-        views = []
-        for area in self.areas:
-            box = coarse(mosaic_geobox(zones(area), self.crs), side)
-            shown = pictures(self.folder, area, box, self.settings.provider)
-            pre = _days(item for one in area for item in one.job.pre)
-            post = _days(item for one in area for item in one.job.post)
-            views.append(View(_where(area), shown, pre, post, _km2(area, self.palette)))
-        total = sum(one.result.km2 for one in self.jobs)
-        summary = {
-            "Mapped": f"{total:,.2f} km², {len(self.jobs)} tiles",
-            "Model": Path(self.settings.checkpoint).name,
-            "Software": f"rscontrast {rscontrast.__version__}",
-        }
-        write_page(
-            path, views, self.palette, title=title, summary=summary, attribution=attribution
-        )  # fmt: skip
-
-    def _add(self, path: Path, key: str, media: str, role: str) -> None:
-        self.written.add(path)
-        href = f"./{path.relative_to(self.folder).as_posix()}"
-        self.assets[key] = {"href": href, "type": media, "roles": [role]}
-
-
-def _areas(jobs: list[Done], crs: str | None) -> list[list[Done]]:
-    """One area of all jobs, or several where between them there is much of nothing."""
-    if not jobs:
-        return []
-    whole = math.prod(mosaic_geobox(zones(jobs), crs).shape)
-    mapped = sum(math.prod(one.job.geobox.shape) for one in jobs)
-    return touching(jobs) if whole > max(LARGE, SPARSE * mapped) else [jobs]
-
-
-def _km2(area: Iterable[Done], palette: Palette) -> dict[str, float]:
-    """Ground of each class."""
-    found = dict.fromkeys((name for name, _ in palette), 0.0)
-    for one in area:
-        total = sum(one.result.class_pixels)
-        for (name, _), count in zip(palette, one.result.class_pixels, strict=False):
-            found[name] += one.result.km2 * count / max(1, total)
-    return found
-
-
-def _days(dates: Iterable[Any]) -> str:
-    days = sorted({item["datetime"].strftime("%Y-%m-%d") for item in dates})
-    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-
-
-def _where(area: Sequence[Done]) -> str:
-    boxes = [one.ground.bounds for one in area]
-    west, south = min(b[0] for b in boxes), min(b[1] for b in boxes)
-    east, north = max(b[2] for b in boxes), max(b[3] for b in boxes)
-    x, y = (west + east) / 2, (south + north) / 2
-    return f"{abs(y):.3f}° {'N' if y >= 0 else 'S'}, {abs(x):.3f}° {'E' if x >= 0 else 'W'}"
-
-
-def _attribution(jobs: Iterable[Done]) -> str:
-    items = [item for one in jobs for item in (*one.job.pre, *one.job.post)]
-    said = {str(item[key]) for item in items for key in ("collection", "platform") if item.get(key)}
-    return f"Imagery: {', '.join(sorted(said))}. Made with rscontrast." if said else "rscontrast"
 
 
 def _files(folder: Path, names: Iterable[str]) -> list[Path]:

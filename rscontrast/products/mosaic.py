@@ -37,7 +37,7 @@ NODES = 16
 """Pixels between places whose coordinates are computed; between them they are interpolated,
 which is off by a thousandth of a pixel of 10 m."""
 
-type Floats = NDArray[np.float64]
+type Floats = NDArray[np.floating[Any]]
 type Pixels = NDArray[Any]
 type Masks = NDArray[np.bool_]
 
@@ -120,9 +120,9 @@ def _opened(path: Path) -> rasterio.DatasetReader:
 class _Taken:
     """What a zone says of the pixels of a block."""
 
-    cols: Floats
+    cols: NDArray[np.float64]
     """Column in the zone's raster, [h, w], not whole."""
-    rows: Floats
+    rows: NDArray[np.float64]
     """Row."""
     pixels: Pixels
     """[B, m, n] of the raster around."""
@@ -157,7 +157,8 @@ class _Source:
         if not len(self.tree.query(box.extent.geom, predicate="intersects")):
             return None
         x, y = _places(box, self.target, self.crs)
-        cols, rows = apply_affine(~self.transform, x.ravel(), y.ravel())
+        flat_x, flat_y = (at.ravel().astype(np.float64) for at in (x, y))
+        cols, rows = apply_affine(~self.transform, flat_x, flat_y)
         cols, rows = cols.reshape(x.shape), rows.reshape(x.shape)
         height, width = self.raster.shape
         top, left = max(0, math.floor(rows.min()) - 1), max(0, math.floor(cols.min()) - 1)
@@ -199,7 +200,7 @@ def _close(
     for source, found in taken:
         places = np.nonzero(~valid & (own == source.number))
         rows, cols = _whole(found.rows[places]), _whole(found.cols[places])
-        x, y = apply_affine(source.transform, cols + 0.5, rows + 0.5)
+        x, y = apply_affine(source.transform, _centres(cols), _centres(rows))
         there = transformer(source.crs, "EPSG:4326").transform(x, y)
         cut = _zone_number(*there) != source.number
         places = (places[0][cut], places[1][cut])
@@ -236,12 +237,17 @@ def _whole(numbers: Floats) -> NDArray[np.int64]:
     return np.floor(numbers).astype(np.int64)
 
 
+def _centres(pixels: NDArray[np.int64]) -> NDArray[np.float64]:
+    return pixels.astype(np.float64) + 0.5
+
+
 def _places(box: GeoBox, source: str, target: str) -> tuple[Floats, Floats]:
     """Coordinates in ``target`` of the pixels' centres, [h, w] each."""
     same = same_crs(source, target)
     rows, cols = (_nodes(size, 1 if same else NODES) for size in box.shape)
     node_cols, node_rows = np.meshgrid(cols[0], rows[0])
-    x, y = apply_affine(box.transform, node_cols.ravel(), node_rows.ravel())
+    flat_cols, flat_rows = (n.ravel().astype(np.float64) for n in (node_cols, node_rows))
+    x, y = apply_affine(box.transform, flat_cols, flat_rows)
     if same:
         return x.reshape(box.shape), y.reshape(box.shape)
     moved = transformer(source, target).transform(x, y)
@@ -249,11 +255,11 @@ def _places(box: GeoBox, source: str, target: str) -> tuple[Floats, Floats]:
     return rows[1] @ at_x @ cols[1].T, rows[1] @ at_y @ cols[1].T
 
 
-def _nodes(size: int, step: int) -> tuple[Floats, Floats]:
+def _nodes(size: int, step: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Centres at which coordinates are computed, and the weights [size, nodes] of each."""
-    centres = np.arange(size) + 0.5
+    centres = np.arange(size, dtype=np.float64) + 0.5
     if step == 1:
         return centres, np.eye(0)
-    nodes = np.append(centres[:-1:step], centres[-1]) if size > 1 else centres
+    nodes = centres[np.unique(np.append(np.arange(0, size, step), size - 1))]
     weights = np.array([np.interp(centres, nodes, unit) for unit in np.eye(len(nodes))]).T
     return nodes, weights

@@ -19,7 +19,7 @@ from rscontrast.io.grid import crs_wkt
 from rscontrast.mapping.native import part
 from rscontrast.products.pictures import Picture, Pictures, png
 from rscontrast.report.markup import facts
-from rscontrast.report.palette import Palette
+from rscontrast.report.palette import NODATA_COLOUR, Palette
 from rscontrast.report.style import STYLE
 
 
@@ -114,7 +114,9 @@ def _legend(km2: Mapping[str, float], palette: Palette) -> str:
         f" <small>{km2.get(name, 0.0):,.3f} km²</small></li>"
         for name, colour in palette
     )
-    return f'<ul class="legend" aria-label="Classes of the map">{"".join(rows)}</ul>'
+    veil = f'<li><span class="chip" style="background: {NODATA_COLOUR}"></span>not mapped</li>'
+    note = f"<p><small>{escape(palette[0][0])} is not painted.</small></p>" if palette else ""
+    return f'<ul class="legend" aria-label="Classes of the map">{"".join(rows)}{veil}</ul>{note}'
 
 
 def scale_bar(shown: Pictures) -> tuple[float, str]:
@@ -134,9 +136,11 @@ def ground_pixel(shown: Pictures) -> float:
 
 
 SWIPE = """
-.swipe { position: relative; width: 100%; max-height: 85vh; margin: 0 auto .75rem;
+.swipe { position: relative; touch-action: pan-y; user-select: none;
+  width: 100%; max-height: 85vh; margin: 0 auto .75rem;
   overflow: hidden; border-radius: .4rem; background: #d9d9d9; }
-.swipe img { position: absolute; inset: 0; width: 100%; height: 100%; min-width: 0;
+.swipe img { pointer-events: none; position: absolute;
+  inset: 0; width: 100%; height: 100%; min-width: 0;
   border-radius: 0; background: none; image-rendering: pixelated; }
 .swipe .pre { clip-path: inset(0 calc(100% - var(--cut)) 0 0); }
 .swipe .map { opacity: var(--map); }
@@ -158,6 +162,16 @@ footer { color: var(--soft); font-size: .85rem; }
 """
 
 SCRIPT = """
+for (const swipe of document.querySelectorAll('.swipe')) {
+  const input = swipe.parentElement.querySelector('input[data-set="--cut"]');
+  const move = (event) => {
+    const box = swipe.getBoundingClientRect();
+    if (event.buttons & 1) input.value = 100 * (event.clientX - box.left) / box.width;
+    input.dispatchEvent(new Event('input'));
+  };
+  swipe.addEventListener('pointerdown', move);
+  swipe.addEventListener('pointermove', move);
+}
 for (const input of document.querySelectorAll('input[data-set]')) {
   const swipe = input.closest('section').querySelector('.swipe');
   const set = () => {

@@ -33,6 +33,8 @@ from rscontrast.types import IGNORE
 
 SIDE = 512
 """Longest side of a job's pictures, pixels."""
+UNMAPPED = 150
+"""How opaque is what veils the ground that is not mapped, of 255."""
 COLOURS = ("red", "green", "blue")
 
 type Picture = NDArray[np.uint8]
@@ -57,24 +59,41 @@ class Pictures:
 
         Args:
             palette: of the classes.
-            background: class that is let be seen through.
+            background: class that is let be seen through; what is not mapped is then pale.
         """
         table = np.zeros((IGNORE + 1, 4), np.uint8)
         table[: len(palette)] = [(*rgb(colour), 255) for _, colour in palette]
         if background is not None:
             table[background] = 0
+            table[IGNORE] = (*rgb(NODATA_COLOUR), UNMAPPED)
         return table[self.classes]
+
+    def trimmed(self) -> "Pictures":
+        """Without rows and columns at the edge in which there is nothing."""
+        seen = (self.pre[..., 3] > 0) | (self.post[..., 3] > 0) | (self.classes != IGNORE)
+        rows, cols = (np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0))
+        if not rows.size:
+            return self
+        top, left, height, width = rows[0], cols[0], np.ptp(rows) + 1, np.ptp(cols) + 1
+        at = np.s_[top : top + height, left : left + width]
+        box = part(self.geobox, int(top), int(left), int(height), int(width))
+        return Pictures(box, self.pre[at], self.post[at], self.classes[at])
 
 
 def coarse(geobox: GeoBox, side: int = SIDE) -> GeoBox:
     """The same ground with at most ``side`` pixels on its longest side."""
     factor = max(1, math.ceil(max(geobox.shape) / side))
-    shape = tuple(-(-size // factor) for size in geobox.shape)
+    height, width = geobox.shape
+    shape = (-(-height // factor), -(-width // factor))
     return GeoBox(shape, geobox.transform @ geobox.transform.scale(factor), geobox.crs)
 
 
 def pictures(
-    folder: Path, jobs: Sequence[Done], box: GeoBox, provider: Provider | None = None
+    folder: Path,
+    jobs: Sequence[Done],
+    box: GeoBox,
+    provider: Provider | None = None,
+    mosaic: Path | None = None,
 ) -> Pictures:
     """Draw jobs onto one grid, which may be of another CRS than theirs.
 
@@ -85,6 +104,7 @@ def pictures(
         jobs: what is drawn; where they overlap the first counts.
         box: the grid, see :func:`coarse`.
         provider: whose items they are.
+        mosaic: of their classes, where there is one: in it nothing is open between zones.
 
     Raises:
         AssetError: a map cannot be read.
@@ -104,10 +124,12 @@ def pictures(
             seen[date][:, *at][:, new] = image[:, new]
             valid[date][at] |= new
         name = one.file("classes.tif")
-        if name is not None:
+        if mosaic is None and name is not None:
             said = _classes(folder / name, small)
             new = (classes[at] == IGNORE) & (said != IGNORE)
             classes[at][new] = said[new]
+    if mosaic is not None:
+        classes = _classes(mosaic, box)
     pre, post = _stretched(seen, valid)
     return Pictures(box, pre, post, classes)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -21,6 +22,7 @@ from rscontrast.types import PathOrStr
 BATCH = 65_536
 """Rows that are held at a time."""
 
+type Place = tuple[float, float] | list[float] | AOI
 type Floats = NDArray[np.float64]
 
 
@@ -28,7 +30,7 @@ def similar(
     embeddings: PathOrStr,
     out: PathOrStr | None = None,
     *,
-    place: AOI | Sequence[float],
+    place: Place,
     toi: TOI | None = None,
     count: int = 20,
     every_date: bool = False,
@@ -62,19 +64,28 @@ def similar(
     best = _likest(path, area, query, count, every_date=every_date)
     best.insert(0, "rank", np.arange(1, len(best) + 1))
     if out is not None:
-        with atomic_path(out) as tmp:
+        with atomic_path(Path(out)) as tmp:
             best.to_parquet(tmp, index=False, write_covering_bbox=True)
     return best
 
 
-def _place(place: AOI | Sequence[float]) -> BaseGeometry:
-    numbers = isinstance(place, list | tuple) and len(place) == 2
-    if numbers and all(isinstance(part, int | float) for part in place):
-        x, y = (float(part) for part in place)  # type: ignore[union-attr,arg-type]
-        if not (-180 <= x <= 180 and -90 <= y <= 90):
-            raise InputError("place", place, "longitude -180 to 180, latitude -90 to 90")
-        return shapely.Point(x, y)
-    return read_aoi(place)  # type: ignore[arg-type]
+def _place(place: Place) -> BaseGeometry:
+    """Point or area in degrees.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not (isinstance(place, list | tuple) and len(place) == 2 and _are_numbers(place)):
+        area: Any = place
+        return read_aoi(area)
+    x, y = map(float, place)
+    if not (-180 <= x <= 180 and -90 <= y <= 90):
+        raise InputError("place", place, "longitude -180 to 180, latitude -90 to 90")
+    return shapely.Point(x, y)
+
+
+def _are_numbers(place: Sequence[Any]) -> bool:
+    return all(isinstance(part, int | float) for part in place)
 
 
 def _batches(path: Path) -> Iterator[tuple[gpd.GeoDataFrame, Floats]]:

@@ -41,8 +41,12 @@ def write_ramp_style(path: Path, band: int, most: float, label: str) -> None:
          "maximumValue": f"{most:g}", "classificationMode": "1", "labelPrecision": "2"}
     )  # fmt: skip
     for share, colour in RAMP:
-        shown = {"value": f"{share * most:g}", "color": colour, "alpha": "255"}
-        ET.SubElement(shader, "item", **shown, label=f"{label} {share:g}")
+        ET.SubElement(
+            shader,
+            "item",
+            {"value": f"{share * most:g}", "color": colour, "alpha": "255",
+             "label": f"{label} {share:g}"},
+        )  # fmt: skip
     _write(path, root)
 
 
@@ -55,8 +59,12 @@ def write_polygon_style(path: Path, palette: Palette, column: str) -> None:
     categories = ET.SubElement(renderer, "categories")
     symbols = ET.SubElement(renderer, "symbols")
     for number, (name, colour) in enumerate(palette):
-        said = {"value": str(number), "type": "integer", "symbol": str(number), "label": name}
-        ET.SubElement(categories, "category", **said, render="true")
+        ET.SubElement(
+            categories,
+            "category",
+            {"value": str(number), "type": "integer", "symbol": str(number), "label": name,
+             "render": "true"},
+        )  # fmt: skip
         symbol = ET.SubElement(
             symbols, "symbol", type="fill", name=str(number), alpha="0.75", clip_to_extent="1"
         )

@@ -98,8 +98,8 @@ def _add_sources(
         _add(source, "SourceFilename", file, relativeToVRT="1")
         _add(source, "SourceBand", band)
         size = {"xSize": str(width), "ySize": str(height)}
-        ET.SubElement(source, "SrcRect", xOff="0", yOff="0", **size)
-        ET.SubElement(source, "DstRect", xOff=str(col), yOff=str(row), **size)
+        ET.SubElement(source, "SrcRect", {"xOff": "0", "yOff": "0", **size})
+        ET.SubElement(source, "DstRect", {"xOff": str(col), "yOff": str(row), **size})
 
 
 def _paint(band: ET.Element, palette: Palette) -> None:
@@ -108,4 +108,4 @@ def _paint(band: ET.Element, palette: Palette) -> None:
     for name, colour in palette:
         _add(names, "Category", name)
         channels = dict(zip(("c1", "c2", "c3"), map(str, rgb(colour)), strict=True))
-        ET.SubElement(table, "Entry", **channels, c4="255")
+        ET.SubElement(table, "Entry", {**channels, "c4": "255"})

@@ -44,8 +44,9 @@ def truth(longitude, latitude):
 def degrees(geobox):
     """Longitude and latitude of pixel centres."""
     rows, cols = np.mgrid[: geobox.shape[0], : geobox.shape[1]] + 0.5
-    x, y = geobox.transform.c + cols * geobox.transform.a, geobox.transform.f - rows * abs(
-        geobox.transform.e
+    x, y = (
+        geobox.transform.c + cols * geobox.transform.a,
+        geobox.transform.f - rows * abs(geobox.transform.e),
     )
     return Transformer.from_crs(str(geobox.crs), "EPSG:4326", always_xy=True).transform(x, y)
 
@@ -55,7 +56,7 @@ def item(name, day):
     return {
         "id": name, "collection": "scenes", "datetime": pd.Timestamp(day, tz="UTC"),
         "geometry": shapely.box(11.9, 45.9, 12.1, 46.1), "platform": "made-up",
-        "assets": {band: {"href": f"nowhere/{name}_{band}.tif"} for band in ("red", "green", "blue")},
+        "assets": {b: {"href": f"nowhere/{name}_{b}.tif"} for b in ("red", "green", "blue")},
         "links": [{"rel": "self", "href": f"https://example.com/{name}.json"}],
     }  # fmt: skip
 
