@@ -30,7 +30,7 @@ LAYERS = [
     "datasets", "samplers", "loader",
     "tasks datamodules mapping",
     "buildings",
-    "fit", "stages caching", "study report", "pairing viewing",
+    "fit", "stages caching", "study report", "products", "pairing viewing",
     "demo", "cli",
 ]  # fmt: skip
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts.split()}
@@ -49,6 +49,7 @@ FORBIDDEN = {
     "mapping/plan": {"torch", "torchgeo", "lightning", "kornia"},
     "mapping": {"lightning", "rscontrast.tasks"},
     "buildings": {"torch", "torchgeo", "lightning", "kornia"},
+    "products": {"torch", "torchgeo", "lightning", "kornia"},
     "tasks": {"rscontrast.stac", "rscontrast.io", "rscontrast.datasets"},
     "datamodules": {"rscontrast.losses", "rscontrast.models", "rscontrast.tasks"},
     "metrics/segmentation": {"torch"},
@@ -102,7 +103,14 @@ def test_every_module_has_a_layer():
 
 
 @pytest.mark.parametrize(
-    "module", ["rscontrast", "rscontrast.stac", "rscontrast.io", "rscontrast.mapping.plan"]
+    "module",
+    [
+        "rscontrast",
+        "rscontrast.stac",
+        "rscontrast.io",
+        "rscontrast.mapping.plan",
+        "rscontrast.products",
+    ],
 )
 def test_starts_without_torch(module):
     code = f"import {module}, sys; print('torch' in sys.modules, 'lightning' in sys.modules)"

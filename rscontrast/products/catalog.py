@@ -4,7 +4,6 @@ Nothing in it depends on when it was written: the same results give the same byt
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -76,7 +75,7 @@ def write_catalog(
 
 
 def make_item(folder: Path, one: Done, settings: Settings, pictures: Sequence[str]) -> Fields:
-    """Describe a job's results as a STAC Item; links are relative to its folder."""
+    """Describe a job's results as a STAC Item; links within the run are relative."""
     job, model = one.job, model_item(settings.checkpoint)
     times = [sorted(_time(item["datetime"]) for item in date) for date in (job.pre, job.post)]
     properties = {
@@ -105,7 +104,7 @@ def make_item(folder: Path, one: Done, settings: Settings, pictures: Sequence[st
     if model is not None:
         # The MLM extension's README, "Relation types", and its best practices, "Processing".
         name = json.loads(model.read_text(encoding="utf-8"))["properties"].get("mlm:name")
-        href = _relative(model, folder / ITEMS)
+        href = model.resolve().as_posix()
         said = {"mlm:name": name or model.stem, "processing:level": "L4"}
         links.append({**_link("derived_from", href, GEOJSON), "title": "The model", **said})
         expression = {"processing:expression": {"format": "stac-mlm", "expression": href}}
@@ -268,10 +267,6 @@ def _sources(items: Iterable[Item]) -> list[Fields]:
 
 def _link(rel: str, href: str, media: str) -> Fields:
     return {"rel": rel, "href": href, "type": media}
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
 
 
 def _crs_field(one: Done) -> Fields:

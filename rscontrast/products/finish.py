@@ -62,6 +62,7 @@ def finish(
     for path in _files(folder, (MOSAIC, PREVIEWS, ITEMS)):
         if path not in made.written:
             path.unlink(missing_ok=True)
+    made.stamps.save(made.written)
     return folder / "catalog.json"
 
 

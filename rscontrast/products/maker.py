@@ -50,11 +50,9 @@ class Maker:
         self.written: set[Path] = set()
         self.assets: dict[str, dict[str, Any]] = {}
         self.quicklooks: dict[str, list[str]] = {}
-        facts = [[one.job.id, sorted(one.result.files.items())] for one in jobs]
         known = None if footprints is None else footprints.to_json()
-        self.stamps = Stamps(
-            folder, rscontrast.__version__, crs, list(palette), facts, known
-        )  # fmt: skip
+        self.stamps = Stamps(folder, rscontrast.__version__, list(palette))
+        self.facts = [crs, known, [_facts(one) for one in jobs]]
         self.areas = _areas(jobs, crs)
         self.maps: dict[str, list[Path]] = {}
 
@@ -83,7 +81,7 @@ class Maker:
         found = [
             zone for zone in zones(area) if any(o.file(f"{kind}.tif") for o, _, _ in zone.parts)
         ]
-        if not self.stamps.fresh(path.name, [path]):
+        if not self.stamps.fresh([path], self.facts):
             # The VRTs of these tiles alone: those of all reach from one end of the earth to the
             # other where areas lie far apart.
             scratch = [self.folder / MOSAIC / f".{kind}_{zone.name}.tmp.vrt" for zone in found]
@@ -92,7 +90,7 @@ class Maker:
             write_cog(path, mosaic_geobox(found, self.crs), found, scratch, palette)
             for vrt in scratch:
                 vrt.unlink()
-            self.stamps.note(path.name, [path])
+            self._note(path)
         self._add(path, path.stem.replace("_", "-"), COG, "data")
         return path
 
@@ -122,9 +120,9 @@ class Maker:
 
     def _table(self, name: str, column: str, write: Callable[[Path], int]) -> None:
         path = self.folder / f"{name}.parquet"
-        if not self.stamps.fresh(path.name, [path]):
+        if not self.stamps.fresh([path], self.facts):
             write(path)
-            self.stamps.note(path.name, [path])
+            self._note(path)
         write_polygon_style(path.with_suffix(".qml"), self.palette, column)
         self._add(path, name, PARQUET, "data")
 
@@ -135,22 +133,23 @@ class Maker:
             places = [
                 self.folder / PREVIEWS / f"{one.job.id}_{w}.png" for w in ("map", "pre", "post")
             ]
-            if not self.stamps.fresh(one.job.id, places):
+            if not self.stamps.fresh(places, _facts(one)):
                 shown = pictures(self.folder, [one], coarse(one.job.geobox), provider)
                 drawn = (shown.painted(self.palette), on_grey(shown.pre), on_grey(shown.post))
                 for path, picture in zip(places, drawn, strict=True):
                     write_png(path, picture)
-                self.stamps.note(one.job.id, places)
+                self.stamps.note(places, _facts(one))
             self.written.update(places)
             self.quicklooks[one.job.id] = [f"{PREVIEWS}/{path.name}" for path in places]
+        self.stamps.save()
         page = self.folder / "preview.html"
-        if not self.stamps.fresh(page.name, [page]):
+        if not self.stamps.fresh([page], self.facts, title, attribution):
             self._page(page, title, attribution)
-            self.stamps.note(page.name, [page])
+            self.stamps.note([page], self.facts, title, attribution)
         self._add(page, "preview", "text/html", "overview")
 
     def _page(self, path: Path, title: str, attribution: str) -> None:
-        side = max(256, round(PAGE_SIDE / math.sqrt(len(self.areas))))
+        side = max(256, round(PAGE_SIDE / math.sqrt(max(1, len(self.areas)))))
         views = []
         maps = self.maps.get("classes", [None] * len(self.areas))
         for area, classes in zip(self.areas, maps, strict=True):
@@ -169,10 +168,20 @@ class Maker:
             path, views, self.palette, title=title, summary=summary, attribution=attribution
         )  # fmt: skip
 
+    def _note(self, path: Path) -> None:
+        self.stamps.note([path], self.facts)
+        self.stamps.save()
+
     def _add(self, path: Path, key: str, media: str, role: str) -> None:
         self.written.add(path)
         href = f"./{path.relative_to(self.folder).as_posix()}"
         self.assets[key] = {"href": href, "type": media, "roles": [role]}
+
+
+def _facts(one: Done) -> list[Any]:
+    """What all that is made of a job depends on."""
+    scenes = [item["id"] for item in (*one.job.pre, *one.job.post)]
+    return [one.job.id, sorted(one.result.files.items()), scenes]
 
 
 def _areas(jobs: list[Done], crs: str | None) -> list[list[Done]]:

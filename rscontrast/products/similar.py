@@ -130,7 +130,7 @@ def _query(path: Path, area: BaseGeometry, toi: TOI | None) -> Floats:
     for rows, vectors in _batches(path):
         here = rows.intersects(area).to_numpy()
         if span is not None:
-            here &= ((rows["date"] >= span[0]) & (rows["date"] <= span[1])).to_numpy()
+            here = here & rows["date"].between(*span).to_numpy()
         found.append(vectors[here])
     mean = np.concatenate(found).mean(axis=0) if any(map(len, found)) else np.zeros(0)
     length = float(np.linalg.norm(mean))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +17,41 @@ class Stamps:
 
         Args:
             folder: of the run.
-            facts: all that the products depend on; plain.
+            facts: all that every product depends on; plain.
         """
         self.folder, self.path = folder, folder / ".ledger" / "products.json"
-        said = json.dumps(facts, sort_keys=True, default=str)
-        self.key = hashlib.sha256(said.encode()).hexdigest()
+        self.facts = facts
         try:
             self.known = dict(json.loads(self.path.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             self.known = {}
 
-    def fresh(self, name: str, paths: Iterable[Path]) -> bool:
-        """Whether a product was made of the same facts and lies there as it was written."""
-        return bool(self.known.get(name) == self._state(paths))
+    def fresh(self, paths: Sequence[Path], *facts: Any) -> bool:
+        """Whether files were made of the same facts and lie there as they were written."""
+        return bool(self.known.get(self._name(paths[0])) == self._state(paths, facts))
 
-    def note(self, name: str, paths: Iterable[Path]) -> None:
-        """Remember that a product was made.
+    def note(self, paths: Sequence[Path], *facts: Any) -> None:
+        """Remember that files were made; :meth:`save` writes it down."""
+        self.known[self._name(paths[0])] = self._state(paths, facts)
+
+    def save(self, only: Iterable[Path] | None = None) -> None:
+        """Write down what is known, of ``only`` some files if they are given.
 
         Raises:
             WriteError: the disk does not take it.
         """
-        self.known[name] = self._state(paths)
+        if only is not None:
+            names = set(map(self._name, only))
+            self.known = {name: state for name, state in self.known.items() if name in names}
         write_text(self.path, json.dumps(self.known, indent=1, sort_keys=True))
 
-    def _state(self, paths: Iterable[Path]) -> dict[str, Any]:
-        files = {}
-        for path in paths:
-            name = path.relative_to(self.folder).as_posix()
-            files[name] = _sha256(path) if path.is_file() else None
-        return {"key": self.key, "files": files}
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def _state(self, paths: Sequence[Path], facts: Sequence[Any]) -> dict[str, Any]:
+        said = json.dumps([*self.facts, *facts], sort_keys=True, default=str)
+        files = {self._name(path): _sha256(path) if path.is_file() else None for path in paths}
+        return {"key": hashlib.sha256(said.encode()).hexdigest(), "files": files}
 
 
 def _sha256(path: Path) -> str:

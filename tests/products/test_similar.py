@@ -1,5 +1,7 @@
 """Places alike: as a search over all rows would find them."""
 
+from importlib import import_module
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -51,7 +53,7 @@ def test_it_is_what_a_full_search_finds(table, tmp_path, monkeypatch):
     assert [round(x * 10) for x in found.geometry.bounds["minx"]] == list(best.index)
     again = gpd.read_parquet(tmp_path / "out.parquet")
     assert list(again.columns) == ["rank", "similarity", "date", "valid_share", "geometry"]
-    monkeypatch.setattr("rscontrast.products.similar.BATCH", 11)
+    monkeypatch.setattr(import_module("rscontrast.products.similar"), "BATCH", 11)
     pd.testing.assert_frame_equal(similar(path, place=(1.05, 0.05), count=7), found)
 
 
@@ -65,7 +67,7 @@ def test_dates(table):
 
 
 def test_an_area_is_a_place(table):
-    path, frame = table
+    path, _ = table
     found = similar(path, place=(1.01, 0.01, 1.19, 0.09), count=500)
     assert len(found) == COUNT - 2
     assert not found.intersects(shapely.box(1.01, 0.01, 1.19, 0.09)).any()
