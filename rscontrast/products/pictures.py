@@ -223,7 +223,7 @@ def _stretched(seen: NDArray[np.float32], valid: Masks) -> tuple[Picture, Pictur
 def png(picture: Picture) -> bytes:
     """A picture [H, W, 4] as a PNG."""
     stream = BytesIO()
-    Image.fromarray(picture, "RGBA").save(stream, format="PNG", compress_level=9)
+    Image.fromarray(picture, "RGBA").save(stream, format="PNG", compress_level=6)
     return stream.getvalue()
 
 
