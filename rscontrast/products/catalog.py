@@ -163,13 +163,14 @@ def _raster_fields(path: Path) -> Fields:
                 if scale != 1:
                     band["raster:scale"] = scale
                 bands.append(band)
-            return {"bands": bands}
+            place = {"proj:shape": list(source.shape), "proj:transform": list(source.transform)[:6]}
+            return {"bands": bands, **place}
     except RasterioError as error:
         raise AssetError(f"{path}: cannot be read ({error})") from error
 
 
 def class_names(folder: Path, jobs: Iterable[Done]) -> tuple[str, ...]:
-    """Names of the classes: what the bands of the probabilities are called.
+    """Names of the classes: what the first bands of the probabilities are called.
 
     Raises:
         AssetError: a map cannot be read.
@@ -177,7 +178,8 @@ def class_names(folder: Path, jobs: Iterable[Done]) -> tuple[str, ...]:
     for one in jobs:
         name = one.file("probabilities.tif")
         if name is not None:
-            return tuple(band["name"] for band in _raster_fields(folder / name)["bands"])
+            names = [band["name"] for band in _raster_fields(folder / name)["bands"]]
+            return tuple(names[: len(one.result.class_pixels) or None])
         if one.result.class_pixels:
             return tuple(f"class {n}" for n in range(len(one.result.class_pixels)))
     return ()

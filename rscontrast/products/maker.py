@@ -10,7 +10,7 @@ import geopandas as gpd
 import rscontrast
 from rscontrast.mapping.job import Settings
 from rscontrast.products.catalog import COG, PARQUET
-from rscontrast.products.done import Done, touching, zones
+from rscontrast.products.done import Done, Zone, touching, zones
 from rscontrast.products.mosaic import mosaic_geobox, write_cog
 from rscontrast.products.page import View, write_page
 from rscontrast.products.pictures import coarse, on_grey, pictures, write_png
@@ -22,7 +22,7 @@ from rscontrast.products.vrt import write_vrt
 from rscontrast.report.palette import Palette
 
 MOSAIC, PREVIEWS = "mosaic", "previews"
-RASTERS = ("classes", "probabilities", "uncertainty", "embedding")
+UNCERTAINTY = "uncertainty"
 STEPS = 254
 """Pixel of a raster of probabilities that stands for 1."""
 SPARSE, LARGE = 64, 2**28
@@ -59,40 +59,50 @@ class Maker:
     def mosaics(self) -> None:
         """Write a VRT for each zone and a COG for each area, with their styles."""
         found = zones(self.jobs)
-        for kind in RASTERS:
-            palette = self.palette if kind == "classes" else ()
+        for kind in ("classes", "probabilities", UNCERTAINTY):
             vrts = []
             for zone in found:
                 path = self.folder / MOSAIC / f"{kind}_{zone.name}.vrt"
-                if write_vrt(self.folder, path, zone, f"{kind}.tif", palette):
+                if self._vrt(path, kind, zone):
                     vrts.append(path)
                     self._add(path, f"{kind}-{zone.name}", "application/x-ogc-vrt", "data")
             if not vrts:
                 continue
             self.maps[kind] = []
             for area in self.areas:
-                self.maps[kind].append(self._cog(kind, area, palette))
+                self.maps[kind].append(self._cog(kind, area))
             for path in (*vrts, *self.maps[kind]):
                 self._style(kind, path.with_suffix(".qml"))
 
-    def _cog(self, kind: str, area: list[Done], palette: Palette) -> Path:
+    def _cog(self, kind: str, area: list[Done]) -> Path:
         suffix = "" if len(self.areas) == 1 else f"_{area[0].job.id}"
         path = self.folder / MOSAIC / f"{kind}{suffix}.tif"
-        found = [
-            zone for zone in zones(area) if any(o.file(f"{kind}.tif") for o, _, _ in zone.parts)
-        ]
         if not self.stamps.fresh([path], self.facts):
             # The VRTs of these tiles alone: those of all reach from one end of the earth to the
             # other where areas lie far apart.
-            scratch = [self.folder / MOSAIC / f".{kind}_{zone.name}.tmp.vrt" for zone in found]
-            for zone, vrt in zip(found, scratch, strict=True):
-                write_vrt(self.folder, vrt, zone, f"{kind}.tif", palette)
-            write_cog(path, mosaic_geobox(found, self.crs), found, scratch, palette)
+            there = zones(area)
+            scratch = [self.folder / MOSAIC / f".{kind}_{zone.name}.tmp.vrt" for zone in there]
+            some = [
+                (zone, vrt)
+                for zone, vrt in zip(there, scratch, strict=True)
+                if self._vrt(vrt, kind, zone)
+            ]
+            found = [zone for zone, _ in some]
+            palette = self.palette if kind == "classes" else ()
+            write_cog(path, mosaic_geobox(there, self.crs), found, [v for _, v in some], palette)
             for vrt in scratch:
-                vrt.unlink()
+                vrt.unlink(missing_ok=True)
             self._note(path)
         self._add(path, path.stem.replace("_", "-"), COG, "data")
         return path
+
+    def _vrt(self, path: Path, kind: str, zone: Zone) -> bool:
+        """Write a zone's VRT of classes, of their probabilities or of the band behind these."""
+        count = len(self.palette)
+        if kind == "classes":
+            return write_vrt(self.folder, path, zone, "classes.tif", self.palette)
+        shown = [count + 1] if kind == UNCERTAINTY else range(1, count + 1)
+        return write_vrt(self.folder, path, zone, "probabilities.tif", shown=shown)
 
     def _style(self, kind: str, path: Path) -> None:
         if kind == "classes":
@@ -100,10 +110,8 @@ class Maker:
         elif kind == "probabilities":
             band = len(self.palette)
             write_ramp_style(path, band, STEPS, f"probability of {self.palette[-1][0]}")
-        elif kind == "uncertainty":
-            write_ramp_style(path, 1, STEPS, "uncertainty")
         else:
-            return
+            write_ramp_style(path, 1, STEPS, UNCERTAINTY)
         self.written.add(path)
 
     def polygons(self) -> None:

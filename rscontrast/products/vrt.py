@@ -28,7 +28,14 @@ class _Band(NamedTuple):
     scale: float
 
 
-def write_vrt(folder: Path, path: Path, zone: Zone, name: str, palette: Palette = ()) -> bool:
+def write_vrt(
+    folder: Path,
+    path: Path,
+    zone: Zone,
+    name: str,
+    palette: Palette = (),
+    shown: Sequence[int] | None = None,
+) -> bool:
     """Write the VRT of all tiles of a zone that have a file of a name.
 
     Its mask is that of the tiles, whichever way they say it: a nodata value or a mask of their
@@ -40,9 +47,10 @@ def write_vrt(folder: Path, path: Path, zone: Zone, name: str, palette: Palette 
         zone: its tiles.
         name: of the file of a tile, such as "classes.tif".
         palette: colours of the classes, for a raster of classes.
+        shown: which bands, from 1; None: all.
 
     Returns:
-        whether any tile has such a file.
+        whether any tile has such a file, and it has the bands.
 
     Raises:
         AssetError: a tile cannot be read.
@@ -60,6 +68,9 @@ def write_vrt(folder: Path, path: Path, zone: Zone, name: str, palette: Palette 
                      for dtype, nodata, name, scale in said]  # fmt: skip
     except RasterioError as error:
         raise AssetError(f"{first}: cannot be read ({error})") from error
+    numbers = tuple(range(1, len(bands) + 1)) if shown is None else tuple(shown)
+    if not numbers or max(numbers) > len(bands):
+        return False
     places = []
     for one, row, col in parts:
         file = os.path.relpath(folder / str(one.file(name)), path.parent)
@@ -67,10 +78,11 @@ def write_vrt(folder: Path, path: Path, zone: Zone, name: str, palette: Palette 
     height, width = zone.geobox.shape
     root = ET.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
     _add(root, "SRS", crs_wkt(zone.geobox))
-    numbers = zone.geobox.transform.to_gdal()
-    _add(root, "GeoTransform", ", ".join(repr(float(number)) for number in numbers))
-    for number, band in enumerate(bands, 1):
-        element = ET.SubElement(root, "VRTRasterBand", dataType=band.dtype, band=str(number))
+    affine = zone.geobox.transform.to_gdal()
+    _add(root, "GeoTransform", ", ".join(repr(float(part)) for part in affine))
+    for place, number in enumerate(numbers, 1):
+        band = bands[number - 1]
+        element = ET.SubElement(root, "VRTRasterBand", dataType=band.dtype, band=str(place))
         _add(element, "Description", band.name or f"band {number}")
         if band.nodata is not None:
             _add(element, "NoDataValue", f"{band.nodata:g}")

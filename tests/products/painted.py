@@ -61,8 +61,8 @@ def item(name, day):
     }  # fmt: skip
 
 
-def tiles(crs=None, west=11.99, east=12.01, res=5.0, size=128):
-    area = shapely.box(west, SOUTH, east, NORTH)
+def tiles(crs=None, west=11.99, east=12.01, res=5.0, size=128, south=SOUTH, north=NORTH):
+    area = shapely.box(west, south, east, north)
     lattices = utm(area, res, size) if crs is None else [user_lattice(crs, res, size, (0.0, 0.0))]
     return [tile for lattice in lattices for tile in lattice.tiles(area, area)]
 
@@ -73,7 +73,7 @@ def plan_of(found, pre=None, post=None):
     return Plan(jobs, (), {}, {tile.id: tile.ground for tile in found}, {}, {})
 
 
-def write_maps(folder, plan, said=truth):
+def write_maps(folder, plan, said=truth, *, unsure=False):
     """Write each job's maps; returns what came of them."""
     from rasterio.features import geometry_mask
 
@@ -85,14 +85,18 @@ def write_maps(folder, plan, said=truth):
         chances = np.full((len(NAMES), *classes.shape), 4, np.uint8)
         np.put_along_axis(chances, np.minimum(classes, 4)[None], 238, axis=0)
         chances[:, classes == 255] = 255
+        bands = NAMES
+        if unsure:
+            chances = np.concatenate([chances, np.where(classes == 255, 255, 100)[None]])
+            chances, bands = chances.astype(np.uint8), (*NAMES, "uncertainty")
         files = {}
-        for name, pixels, bands, scale in (
+        for name, pixels, shown, scale in (
             ("classes", classes[None], ["class"], 1.0),
-            ("probabilities", chances, NAMES, 1 / 254),
+            ("probabilities", chances, bands, 1 / 254),
         ):
             path = Path(folder, job.id, f"{name}.tif")
             with CogWriter(
-                path, job.geobox, dtype="uint8", nodata=255, bands=bands, scale=scale
+                path, job.geobox, dtype="uint8", nodata=255, bands=shown, scale=scale
             ) as file:
                 file.write(pixels, 0, 0)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -231,3 +231,17 @@ def test_nothing_done_makes_an_empty_catalog(plan, model, tmp_path):
     finish(tmp_path, plan, model, [])
     assert (tmp_path / "catalog.json").is_file()
     assert not list(tmp_path.glob("mosaic/*"))
+
+
+def test_uncertainty_is_a_raster_of_its_own(tmp_path, model):
+    plan = painted.plan_of(painted.tiles())
+    results = painted.write_maps(tmp_path, plan, unsure=True)
+    finish(tmp_path, plan, model, results)
+    with rasterio.open(tmp_path / "mosaic" / "uncertainty.tif") as file:
+        assert file.descriptions == ("uncertainty",)
+        assert set(np.unique(file.read())) == {100, 255}
+    with rasterio.open(tmp_path / "mosaic" / "probabilities.tif") as file:
+        assert file.descriptions == painted.NAMES
+    assert (tmp_path / "mosaic" / "uncertainty.qml").is_file()
+    buildings = gpd.read_parquet(tmp_path / "buildings.parquet")
+    assert sorted(buildings["grade_name"]) == ["destroyed", "no-damage"]

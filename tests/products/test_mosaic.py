@@ -100,6 +100,23 @@ def test_without_the_neighbours_there_would_be_gaps(finished, plan, results, tmp
     assert not read(tmp_path / "all.tif")[1][border].all()
 
 
+def test_four_zones_at_the_equator(tmp_path):
+    plan = painted.plan_of(painted.tiles(south=-0.004, north=0.004))
+    assert {job.id[:5] for job in plan.jobs} == {"32632", "32633", "32732", "32733"}
+    results = painted.write_maps(tmp_path, plan, lambda x, _: np.where(x < 12, 1, 2))
+    found = zones(done_jobs(plan, results))
+    vrts = [tmp_path / f"{zone.name}.vrt" for zone in found]
+    for zone, path in zip(found, vrts, strict=True):
+        write_vrt(tmp_path, path, zone, "classes.tif")
+    write_cog(tmp_path / "all.tif", mosaic_geobox(found), found, vrts)
+    classes, valid, _, _ = read(tmp_path / "all.tif")
+    longitude, latitude = grid_degrees(tmp_path / "all.tif")
+    there = (np.abs(longitude - 12) < 0.0097) & (np.abs(latitude) < 0.0037)
+    assert valid[there].all()
+    clear = there & (np.abs(longitude - 12) > 1e-4)
+    assert (classes[0] == np.where(longitude < 12, 1, 2))[clear].all()
+
+
 def test_blocks_change_nothing(finished, plan, results, tmp_path, monkeypatch):
     found = zones(done_jobs(plan, results[1]))
     vrts = [finished / "mosaic" / f"classes_{zone.name}.vrt" for zone in found]
