@@ -24,6 +24,10 @@ from rscontrast.report.palette import class_palette
 
 VERSION = "1.1.0"
 COLLECTION = "maps"
+LINEAGE = {
+    True: "Classes of what changed between scenes before and after, and their probabilities.",
+    False: "Features of an encoder, of scenes after.",
+}
 ITEMS = "items"
 EXTENSIONS = tuple(
     f"https://stac-extensions.github.io/{name}/schema.json"
@@ -86,7 +90,7 @@ def make_item(folder: Path, one: Done, settings: Settings, pictures: Sequence[st
         "proj:shape": list(job.geobox.shape),
         "proj:transform": list(job.geobox.transform)[:6],
         "processing:level": "L4",
-        "processing:lineage": "Classes of what changed between scenes before and after.",
+        "processing:lineage": LINEAGE[one.file("classes.tif") is not None],
         "processing:software": {"rscontrast": rscontrast.__version__},
         "rscontrast:checkpoint": Path(settings.checkpoint).name,
         "rscontrast:km2": one.result.km2,

@@ -57,6 +57,7 @@ def finish(
     _sweep(folder, (MOSAIC, PREVIEWS, ITEMS))
     made.mosaics()
     made.polygons()
+    made.embeddings()
     made.previews(title, attribution or attributed(jobs))
     made.written |= write_catalog(folder, jobs, settings, made.quicklooks, made.assets)
     for path in _files(folder, (MOSAIC, PREVIEWS, ITEMS)):

@@ -11,6 +11,8 @@ import rscontrast
 from rscontrast.mapping.job import Settings
 from rscontrast.products.catalog import COG, PARQUET
 from rscontrast.products.done import Done, Zone, touching, zones
+from rscontrast.products.embeddings import NAME as EMBEDDING
+from rscontrast.products.embeddings import write_embeddings
 from rscontrast.products.mosaic import mosaic_geobox, write_cog
 from rscontrast.products.page import View, write_page
 from rscontrast.products.pictures import coarse, on_grey, pictures, write_png
@@ -133,6 +135,16 @@ class Maker:
             self._note(path)
         write_polygon_style(path.with_suffix(".qml"), self.palette, column)
         self._add(path, name, PARQUET, "data")
+
+    def embeddings(self) -> None:
+        """Write the table of all embeddings, where an encoder made the run."""
+        jobs = [one for one in self.jobs if one.file(EMBEDDING) is not None]
+        if jobs:
+            path = self.folder / "embeddings.parquet"
+            if not self.stamps.fresh([path], self.facts):
+                write_embeddings(path, self.folder, jobs)
+                self._note(path)
+            self._add(path, "embeddings", PARQUET, "data")
 
     def previews(self, title: str, attribution: str) -> None:
         """Write the quicklooks of each job, and the page."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import rasterio
 import shapely
+from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from PIL import Image
@@ -62,7 +63,8 @@ class Pictures:
             background: class that is let be seen through; what is not mapped is then pale.
         """
         table = np.zeros((IGNORE + 1, 4), np.uint8)
-        table[: len(palette)] = [(*rgb(colour), 255) for _, colour in palette]
+        for number, (_, colour) in enumerate(palette):
+            table[number] = (*rgb(colour), 255)
         if background is not None:
             table[background] = 0
             table[IGNORE] = (*rgb(NODATA_COLOUR), UNMAPPED)
@@ -85,7 +87,7 @@ def coarse(geobox: GeoBox, side: int = SIDE) -> GeoBox:
     factor = max(1, math.ceil(max(geobox.shape) / side))
     height, width = geobox.shape
     shape = (-(-height // factor), -(-width // factor))
-    return GeoBox(shape, geobox.transform @ geobox.transform.scale(factor), geobox.crs)
+    return GeoBox(shape, geobox.transform @ Affine.scale(factor), geobox.crs)
 
 
 def pictures(

@@ -9,7 +9,9 @@ import pytest
 import shapely
 
 from rscontrast.errors import EmptySearchError, InputError
-from rscontrast.products import similar
+from rscontrast.products import finish, similar
+from tests.products import painted
+from tests.products.conftest import QUIET
 
 COUNT, SIZE = 60, 8
 
@@ -92,3 +94,30 @@ def test_bad_input(table, tmp_path):
     uneven.to_parquet(tmp_path / "uneven.parquet")
     with pytest.raises(InputError, match="one length"):
         similar(tmp_path / "uneven.parquet", place=(1.05, 0.05))
+
+
+@QUIET
+def test_a_run_with_an_encoder_is_searched(tmp_path, model):
+    plan = painted.plan_of(painted.tiles())
+    results = painted.write_embeddings(tmp_path, plan)
+    finish(tmp_path, plan, model, results)
+    frame = gpd.read_parquet(tmp_path / "embeddings.parquet")
+    middle = frame.to_crs(32633).centroid.to_crs(4326)
+    classes = painted.truth(middle.x.to_numpy(), middle.y.to_numpy())
+    said = np.stack(frame["embedding"]).argmax(axis=1)
+    assert (np.select([classes == 4, classes == 1], [0, 1], 2) == said).mean() > 0.99
+    assert len(frame) == sum(r.valid_share > 0 for r in results) * 64 - hidden(tmp_path, plan)
+    found = similar(tmp_path / "embeddings.parquet", place=painted.DISC[:2], count=5)
+    assert (found["similarity"] > 0.999).all()
+    assert found.intersects(shapely.Point(painted.DISC[:2]).buffer(0.003)).all()
+    before = painted.tree(tmp_path)
+    finish(tmp_path, plan, model, results)
+    assert painted.tree(tmp_path) == before
+
+
+def hidden(folder, plan):
+    """Cells below the cloud."""
+    count = 0
+    for job in plan.jobs:
+        count += (painted.truth(*painted.degrees(painted.cells(job.geobox))) == 255).sum()
+    return count
