@@ -21,7 +21,7 @@ from rasterio.vrt import WarpedVRT
 from shapely.geometry.base import BaseGeometry
 
 from rscontrast.atomic import atomic_path
-from rscontrast.errors import AssetError, BandError
+from rscontrast.errors import AssetError, BandError, RSContrastError
 from rscontrast.io import read_dates
 from rscontrast.io.grid import apply_affine, crs_wkt, footprint, transformer
 from rscontrast.mapping.job import Item, Job
@@ -171,7 +171,7 @@ def _dates(job: Job, box: GeoBox, provider: Provider | None) -> list[tuple[Any, 
             sides = Job(job.id, job.geobox, items, items).sources(bands, publisher)
             (image, valid) = read_dates(sides[:1], box)[0]
             found.append((image[np.minimum(np.arange(3), len(image) - 1)], valid))
-        except (AssetError, BandError) as error:
+        except RSContrastError as error:
             warnings.warn(f"job {job.id}: no picture of its scenes ({error})", stacklevel=2)
             found.append((np.zeros((3, *box.shape), np.float32), np.zeros(box.shape, bool)))
     return found
