@@ -23,7 +23,7 @@ import torch
 import rscontrast
 from rscontrast.atomic import write_text
 from rscontrast.demo import comparison_panels
-from rscontrast.mapping.run import map_pairs
+from rscontrast.mapping.pairwise import map_pairs
 from rscontrast.mapping.score import evaluate
 from rscontrast.metrics.segmentation import Scores
 from rscontrast.report.figure import comparison_figure

@@ -17,6 +17,9 @@ from jsonargparse import ArgumentError, ArgumentParser
 import rscontrast
 from rscontrast.errors import RSContrastError, choose
 
+FLAGS = ("dry_run", "replace_run")
+"""Options that are true where they stand alone."""
+
 LISTS = ("bands", "collections", "class_names", "place", "show", "splits")
 """Options that take names or numbers with commas between."""
 
@@ -44,6 +47,8 @@ class Command:
     """Examples that work as they stand where the internet can be reached."""
     instead: str | None = None
     """Option with which the tables are not needed."""
+    free: tuple[str, ...] = ()
+    """Tables that the command can do without."""
     beside: str | None = None
     """``module:function`` whose further options are taken and left aside: its config fits."""
     cut: str = "what was finished stays usable"
@@ -157,11 +162,19 @@ COMMANDS = {
         tables=("items", "pairs"),
     ),
     "map": Command(
-        "rscontrast.mapping:map_pairs",
-        "write class and probability COGs and a STAC catalog of them",
-        (f"rscontrast map {LABELLED} --checkpoint runs/segmenter.pt --out runs/maps",),
+        "rscontrast.mapping.command:map_catalog",
+        "map a catalog: COGs, a STAC catalog and polygons; a second run does what is missing",
+        (
+            f"rscontrast map {LABELLED} --checkpoint runs/segmenter.pt --out runs/maps",
+            "rscontrast map --catalog sample_data/catalog.json --event 2022-08-15"
+            " --checkpoint runs/segmenter.pt --dry_run",
+            "rscontrast map --status runs/maps",
+        ),
         tables=("items", "pairs"),
-        text=("aoi",),
+        text=("catalog", "aoi", "event", "pre", "post", "filter", "provider"),
+        instead="catalog",
+        free=("pairs",),
+        cut="run the same command again: it does what is missing",
     ),
     "buildings": Command(
         "rscontrast.buildings:map_buildings",
@@ -197,7 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words of the command line; default: those of the process.
 
     Returns:
-        exit status: 0 done, 2 refused with one line on stderr, 130 interrupted.
+        exit status: 0 done, 2 refused with one line on stderr, 130 interrupted; of ``map`` also 3
+        where jobs failed and 4 where some are pending.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = words[0] if words else "--help"
@@ -207,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif name == "--version":
             print(rscontrast.__version__)
         else:
-            _run(choose("command", name, COMMANDS), words[1:])
+            return _run(choose("command", name, COMMANDS), words[1:])
     except (RSContrastError, ArgumentError) as error:
         print(f"rscontrast: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -225,7 +239,7 @@ def _overview() -> str:
     return "\n".join([head, "", *lines, "", tail])
 
 
-def _run(name: str, words: list[str]) -> None:
+def _run(name: str, words: list[str]) -> int:
     command = COMMANDS[name]
     function = _named(command.function)
     parser, aside = _parser(name, command, function)
@@ -245,6 +259,7 @@ def _run(name: str, words: list[str]) -> None:
     if command.writes:
         getattr(import_module("rscontrast.stac"), command.writes)(result, out)
     print(_summary(name, result, out))
+    return int(getattr(result, "exit_code", 0))
 
 
 def _named(path: str) -> Callable[..., Any]:
@@ -280,6 +295,7 @@ def _parser(
         known: dict[str, Any] = {"type": str, "help": f"GeoParquet of {table}", "required": True}
         if command.instead:
             known |= {"type": str | None, "required": False}
+        if command.instead and table not in command.free:
             known["help"] += f"; not with --{command.instead}"
         parser.add_argument(f"--{table}", **known)
     for option in command.text:
@@ -301,6 +317,9 @@ ASIDE = (
 )
 AREAS = ("aoi", "event_area")
 HELP = {
+    "catalog": "instead of items: path or URL of an API or a catalog, or a provider's name",
+    "pre": "times of the items before: 2022-05/2022-07",
+    "post": "times of the items after: 2022-09",
     "source": "path or URL of an API, a catalog, items or stac-geoparquet; or a provider's name",
     "aoi": "area of interest: xmin,ymin,xmax,ymax in degrees, or a vector file",
     "event_area": "where it happened: xmin,ymin,xmax,ymax in degrees, or a vector file",
@@ -333,6 +352,7 @@ def _tidy(words: list[str]) -> list[str]:
             joined[-1] += f"={word}"
         else:
             joined.append(word)
+    joined = [f"{word}=true" if word[2:] in FLAGS else word for word in joined]
     return [re.sub(rf"^--({'|'.join(LISTS)})=([^\[].*)$", r"--\1=[\2]", word) for word in joined]
 
 

@@ -15,8 +15,8 @@ import torch
 import rscontrast
 from rscontrast.errors import InputError
 from rscontrast.io import read_mosaic
-from rscontrast.mapping.plan import Job, Tile, item_rows, plan
-from rscontrast.mapping.run import map_pairs
+from rscontrast.mapping.native import PairJob, Tile, item_rows, plan
+from rscontrast.mapping.pairwise import map_pairs
 from rscontrast.mapping.score import evaluate, label_sources, read_truth
 from rscontrast.report.figure import Panel, comparison_figure
 from rscontrast.report.html import Picture, Stage, stage_table, write_report
@@ -195,7 +195,7 @@ def comparison_panels(
     ]
 
 
-def _panel(job: Job, classes: Path, labels: Sequence[BandSource]) -> Panel:
+def _panel(job: PairJob, classes: Path, labels: Sequence[BandSource]) -> Panel:
     (pre, before), (post, after) = (read_mosaic(date, job.geobox) for date in job.sources(RGB))
     truth = read_truth(labels, job, Tile(0, 0, *job.geobox.shape))
     with rasterio.open(classes) as raster:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from rscontrast.cli import COMMANDS, SCENES, main
 from rscontrast.datasets import CachedPairs
+from rscontrast.mapping.status import status
 from rscontrast.models import create_segmenter, load_encoder, save_segmenter
 from rscontrast.report import views as sheet
 from rscontrast.stac import read_items, read_pairs
@@ -155,11 +156,15 @@ def test_train_score_and_map(checkout, capsys):
     assert not list(Path("runs").glob("*.partial*"))
     for name in ("evaluate", "map"):
         line = f"{COMMANDS[name].examples[0]} --patch_size 64 --overlap 8 --progress false"
-        assert main(shlex.split(line)[1:]) == 0
+        assert main(shlex.split(f"{line} --tile_size 256")[1:]) == 0
     assert "destroyed" in capsys.readouterr().out
     assert set(json.loads(Path("runs/scores.json").read_text())) >= {"all"}
     catalog = pystac.Catalog.from_file("runs/maps/catalog.json")
-    assert len(list(catalog.get_items())) == 2
+    found = status("runs/maps")
+    assert len(list(catalog.get_items())) == found.done > 4
+    for example, word in zip(COMMANDS["map"].examples[1:], ("to read: about", "done"), strict=True):
+        assert main(shlex.split(example)[1:]) == 0
+        assert word in capsys.readouterr().out
     given, drawn = COMMANDS["buildings"].examples
     assert main(shlex.split(given)[1:]) == 0
     graded = gpd.read_parquet("runs/buildings.parquet")
@@ -172,6 +177,16 @@ def test_train_score_and_map(checkout, capsys):
     record = json.loads(Path("runs/probe.json").read_text())
     assert record["hyperparameters"]["decoder"] == "linear"
     assert record["hyperparameters"]["freeze_encoder"] is True
+
+
+def test_map_says_what_is_missing(checkout, capsys):
+    assert "items: got 'both or neither" in refused(capsys, "map --checkpoint a.pt --out runs/x")
+    both = "map --items runs/items.parquet --catalog sample_data/catalog.json"
+    assert "items: got 'both or neither" in refused(capsys, both)
+    only = "map --items runs/items.parquet --event 2022-08-15"
+    assert "checkpoint: got None" in refused(capsys, only)
+    assert "no such file" in refused(capsys, f"{only} --checkpoint missing.pt --out runs/x")
+    assert "status: got 'runs/none'" in refused(capsys, "map --status runs/none")
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ LAYERS = [
     "datasets", "samplers", "loader",
     "tasks datamodules mapping",
     "buildings",
-    "fit", "stages caching embedding", "study report", "pairing viewing",
+    "fit", "stages caching embedding", "study report", "products", "pairing viewing",
     "demo", "cli",
 ]  # fmt: skip
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts.split()}
@@ -42,9 +42,18 @@ FORBIDDEN = {
     "losses": {"numpy", "pandas", "lightning", "kornia", "torchgeo"},
     "stac": {"torch", "torchgeo", "lightning", "kornia"},
     "io": {"torch", "torchgeo", "lightning", "kornia"},
+    "mapping/choice": {"torch", "torchgeo", "lightning", "kornia"},
+    "mapping/engine": {"torch", "torchgeo", "lightning", "kornia"},
+    "mapping/estimate": {"torch", "torchgeo", "lightning", "kornia"},
+    "mapping/job": {"torch", "torchgeo", "lightning", "kornia"},
+    "mapping/ledger": {"torch", "torchgeo", "lightning", "kornia"},
+    "mapping/native": {"torch", "torchgeo", "lightning", "kornia"},
+    "mapping/sides": {"torch", "torchgeo", "lightning", "kornia"},
+    "mapping/tiles": {"torch", "torchgeo", "lightning", "kornia"},
     "mapping/plan": {"torch", "torchgeo", "lightning", "kornia"},
     "mapping": {"lightning", "rscontrast.tasks"},
     "buildings": {"torch", "torchgeo", "lightning", "kornia"},
+    "products": {"torch", "torchgeo", "lightning", "kornia"},
     "tasks": {"rscontrast.stac", "rscontrast.io", "rscontrast.datasets"},
     "datamodules": {"rscontrast.losses", "rscontrast.models", "rscontrast.tasks"},
     "metrics/segmentation": {"torch"},
@@ -99,7 +108,14 @@ def test_every_module_has_a_layer():
 
 
 @pytest.mark.parametrize(
-    "module", ["rscontrast", "rscontrast.stac", "rscontrast.io", "rscontrast.mapping.plan"]
+    "module",
+    [
+        "rscontrast",
+        "rscontrast.stac",
+        "rscontrast.io",
+        "rscontrast.mapping.plan",
+        "rscontrast.products",
+    ],
 )
 def test_starts_without_torch(module):
     code = f"import {module}, sys; print('torch' in sys.modules, 'lightning' in sys.modules)"

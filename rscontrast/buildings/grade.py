@@ -17,7 +17,7 @@ from rscontrast.buildings.footprints import checked, repaired
 from rscontrast.buildings.weights import Floats, ground_area, pixel_weights
 from rscontrast.errors import AssetError, InputError, choose, whole
 from rscontrast.io.grid import crs_wkt
-from rscontrast.mapping.plan import Tile, tiles
+from rscontrast.mapping.native import Tile, tiles
 from rscontrast.types import DAMAGE_CLASSES, PathOrStr
 
 VOTES = ("area", "majority", "max")

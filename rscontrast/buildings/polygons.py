@@ -16,7 +16,7 @@ from rscontrast.buildings.regions import NOTHING, Regions
 from rscontrast.buildings.weights import ground_area
 from rscontrast.errors import AssetError, InputError, whole
 from rscontrast.io.grid import crs_wkt
-from rscontrast.mapping.plan import Tile, tiles
+from rscontrast.mapping.native import Tile, tiles
 from rscontrast.types import IGNORE, PathOrStr
 
 type Labels = NDArray[np.integer[Any]]

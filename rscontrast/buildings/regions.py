@@ -11,7 +11,7 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 from skimage.measure import label
 
-from rscontrast.mapping.plan import Tile
+from rscontrast.mapping.native import Tile
 
 NOTHING = -1
 """Class of pixels that are in no region."""

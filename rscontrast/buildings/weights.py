@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pyproj import Geod
 from shapely.geometry.base import BaseGeometry
 
-from rscontrast.mapping.plan import Tile
+from rscontrast.mapping.native import Tile
 
 BLOCK = 16
 """Side of the blocks of pixels that are taken together where a polygon covers them whole."""

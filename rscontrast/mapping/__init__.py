@@ -1,11 +1,16 @@
-"""A segmenter over pairs of a catalog: class and probability COGs, a STAC catalog, scores."""
+"""A model over a catalog: a plan, jobs, a ledger, engines; maps, a STAC catalog, scores."""
 
 from importlib import import_module
 from typing import Any
 
-_HOMES = {"evaluate": "rscontrast.mapping.score", "map_pairs": "rscontrast.mapping.run"}
+_HOMES = {
+    "evaluate": "rscontrast.mapping.score",
+    "map_pairs": "rscontrast.mapping.pairwise",
+    "plan_map": "rscontrast.mapping.running",
+    "run": "rscontrast.mapping.running",
+}
 
-__all__ = ["evaluate", "map_pairs"]  # by __getattr__
+__all__ = ["evaluate", "map_pairs", "plan_map", "run"]  # by __getattr__
 
 
 def __getattr__(name: str) -> Any:

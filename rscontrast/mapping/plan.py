@@ -1,163 +1,297 @@
-"""What to map: one job for each pair, on the native grid of its first date. No torch here."""
+"""What to map: an area, items and dates become jobs on tiles. Nothing is opened, no torch here."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
-from rasterio.features import geometry_mask
 from shapely.geometry.base import BaseGeometry
 
-from rscontrast.errors import EmptySearchError
-from rscontrast.io.grid import apply_affine, crs_wkt, transformer
-from rscontrast.io.read import ItemSource, item_source
-from rscontrast.stac.index import instants, native_geobox
+from rscontrast.errors import BandError, EmptySearchError, InputError, whole
+from rscontrast.io.grid import is_geographic
+from rscontrast.mapping.choice import Weights, best, data_share, read_period
+from rscontrast.mapping.estimate import BLOCKS, Estimate, band_bytes, item_res, km2
+from rscontrast.mapping.job import Item, Job
+from rscontrast.mapping.planned import Plan, Skipped, item_row
+from rscontrast.mapping.sides import ByPairs, ByPeriod, Sides, require_near
+from rscontrast.mapping.tiles import Lattice, Tile, user_lattice, utm
+from rscontrast.stac.conditions.area import AOI, read_aoi
+from rscontrast.stac.conditions.period import TOI, Instant
+from rscontrast.stac.index import layouts
 from rscontrast.stac.pairing.file import SomePairs, as_frame, select_items
 from rscontrast.stac.provider import GENERIC, Provider
-from rscontrast.types import Bounds
 
-type Item = dict[str, Any]
+RES_TOLERANCE = 1.25
+"""Largest ratio of the pixel sizes of what is mapped and what was learned from."""
 
-
-@dataclass(frozen=True)
-class Job:
-    """One pair to map."""
-
-    name: str
-    """Id of the result."""
-    pre: tuple[Item, ...]
-    """Items before, rows of the items' frame."""
-    post: tuple[Item, ...]
-    """Items after."""
-    geobox: GeoBox
-    """Grid of the result: the ground that both have, within the aoi."""
-    aoi: BaseGeometry | None
-    """What is mapped on it, in its CRS; None: all that is usable at both dates."""
-
-    def sources(
-        self, bands: Sequence[str], provider: Provider = GENERIC
-    ) -> tuple[list[ItemSource], list[ItemSource]]:
-        """What to read of both dates.
-
-        Raises:
-            BandError: an item lacks a band.
-        """
-        pre, post = ([item_source(i, bands, provider) for i in d] for d in (self.pre, self.post))
-        return pre, post
+type Picked = tuple[list[tuple[int, float]], list[tuple[int, float]]]
 
 
 def plan(
     items: gpd.GeoDataFrame,
-    pairs: SomePairs,
-    band: str,
-    aoi: BaseGeometry | None = None,
+    *,
+    bands: Sequence[str],
+    aoi: AOI | None = None,
+    event: Instant | None = None,
+    pre: TOI | None = None,
+    post: TOI | None = None,
+    max_gap: float | None = None,
+    pairs: SomePairs | None = None,
+    crs: str | None = None,
+    res: float | None = None,
+    learned: float | None = None,
+    tile_size: int = 2048,
+    anchor: tuple[float, float] = (0.0, 0.0),
+    halo: int = 128,
+    most: int = 8,
+    weights: Weights | None = None,
     provider: Provider = GENERIC,
-) -> list[Job]:
-    """List the jobs.
+) -> Plan:
+    """List the jobs; the metadata of the items is all that is looked at.
 
     Args:
-        items: of :func:`rscontrast.stac.search`.
-        pairs: of :func:`rscontrast.stac.pair_items`; each becomes one job.
-        band: the band whose grid is the result's.
-        aoi: in degrees; None: all that a pair's dates have in common.
+        items: of :func:`rscontrast.search`.
+        bands: what is read; items that lack one are left out, with a note.
+        aoi: area of interest, see :func:`rscontrast.stac.conditions.area.read_aoi`; None: all
+            that the items, or the pairs, cover.
+        event: see :func:`rscontrast.mapping.choice.read_period`, as ``pre`` and ``post``.
+        pre: times of the items before.
+        post: times of the items after.
+        max_gap: days from the event beyond which items are left out.
+        pairs: of :func:`rscontrast.pair_items`, instead of the three: tiles lie where pairs are,
+            and are made of their items. Of pairs that contradict each other at a tile, where one
+            ends before another begins, those of least cost stay.
+        crs: of the tiles; None: each UTM zone's own.
+        res: side of a pixel, units of ``crs``; None: the finest that the items tell, or
+            ``learned`` where theirs is more than a quarter off it.
+        learned: side of the pixels that the model learned from, metres.
+        tile_size: side of a tile, pixels.
+        anchor: a corner of a tile in ``crs``.
+        halo: pixels that are read beyond a tile; half a patch is what patches on an endless
+            lattice can reach beyond it, less their overlap.
+        most: items of each date that a tile is made of; more only where they cover what those
+            before leave open.
+        weights: of what makes an item the best; see :mod:`rscontrast.mapping.choice`.
         provider: where bands lie in the assets.
 
     Raises:
-        InputError: the pairs name an item that is not there, or items of several collections.
-        BandError: an item lacks ``band``.
-        EmptySearchError: no pair meets the aoi.
+        InputError: an argument out of range; no res where the items tell none.
+        BandError: no item has the bands.
+        GridError: the area reaches beyond UTM.
+        EmptySearchError: nothing to map; says why.
     """
-    pairs = as_frame(pairs)
-    rows = {row["id"]: row for row in item_rows(items, pairs)}
-    jobs = []
-    for pair in pairs.to_dict("records"):
-        job = _job(pair, rows, band, aoi, provider)
-        if job is not None:
-            jobs.append(job)
-    if not jobs:
-        raise EmptySearchError(f"no pair of {len(pairs)} meets the aoi {aoi and aoi.bounds}")
-    return jobs
+    for name, value, least in (("tile_size", tile_size, 1), ("halo", halo, 0), ("most", most, 1)):
+        whole(name, value, least=least)
+    area = None if aoi is None else read_aoi(aoi)
+    said = (event, pre, post)
+    sides, notes = _sides(items, bands, said, max_gap, pairs, weights or Weights(), provider)
+    extent = sides.extent()
+    if area is not None:
+        require_near(sides.items, area)
+        extent = area if pairs is None else extent.intersection(area)
+    size = res or _res(sides.items, bands, provider, crs, learned)
+    makes = _Maker(sides, bands, weights or Weights(), most, halo, provider)
+    for lattice in _lattices(extent, crs, size, tile_size, anchor):
+        makes.take(lattice, lattice.tiles(extent, area))
+    grid = {"crs": crs or "utm", "res": size, "tile_size": tile_size, "anchor": list(anchor)}
+    asked: dict[str, Any] = {"event": _said(event), "pre": _said(pre), "post": _said(post)}
+    asked |= {"pairs": pairs is not None, "aoi": None if area is None else _digest(area)}
+    made = Plan(
+        jobs=tuple(makes.jobs), skipped=tuple(makes.skipped), estimates=makes.estimates,
+        grounds=makes.grounds, question=asked, grid={**grid, "halo": halo},
+        notes=(*notes, *sides.notes()),
+    )  # fmt: skip
+    if not made.jobs:
+        raise EmptySearchError(f"nothing to map: {'; '.join(made.reasons()) or 'no ground'}")
+    return made
 
 
-def item_rows(items: gpd.GeoDataFrame, pairs: SomePairs) -> list[Item]:
-    """Rows of the items that the pairs name; an item of a period is dated where it begins."""
-    named = select_items(items, pairs)
-    rows: list[Item] = named.assign(datetime=instants(named)).to_dict("records")
-    return rows
+def _res(
+    items: gpd.GeoDataFrame,
+    bands: Sequence[str],
+    provider: Provider,
+    crs: str | None,
+    learned: float | None,
+) -> float:
+    """Smallest pixel of the first band on the ground, as the items tell it, or the model's.
+
+    Raises:
+        InputError: neither tells it, or it is asked for in degrees.
+    """
+    if crs is not None and is_geographic(crs):
+        raise InputError("res", None, f"a size in degrees, the unit of {crs}")
+    told = [item_res(r, provider.band(r, bands[0])) for r in items.to_dict("records")]
+    finest = min((res for res in told if res), default=None)
+    if finest is None and learned is None:
+        raise InputError("res", None, "metres, since no item tells it (proj:transform, gsd)")
+    if learned is not None and (finest is None or not fits(finest, learned)):
+        return learned
+    return finest or 0.0
 
 
-def _job(
-    pair: Item, rows: dict[str, Item], band: str, aoi: BaseGeometry | None, provider: Provider
-) -> Job | None:
-    ground = pair["geometry"] if aoi is None else pair["geometry"].intersection(aoi)
-    if ground.area == 0:
-        return None
-    pre = tuple(rows[name] for name in pair["pre_ids"])
-    key = provider.band(pre[0], band).asset
-    grid = native_geobox(pre[0], key, provider.signer)
-    name = f"{pair['pre_ids'][0]}_{pair['post_ids'][0]}"
-    post = tuple(rows[name] for name in pair["post_ids"])
-    within = None if aoi is None else _in_crs(aoi, grid)
-    return Job(name, pre, post, _covering(grid, _in_crs(ground, grid).bounds), within)
+def fits(res: float, learned: float) -> bool:
+    """Whether pixels are about as large as those that a model learned from."""
+    return 1 / RES_TOLERANCE <= res / learned <= RES_TOLERANCE
 
 
-def _in_crs(area: BaseGeometry, grid: GeoBox) -> BaseGeometry:
-    """An area in degrees in the CRS of a grid, where its straight edges bend."""
-    move = transformer("EPSG:4326", crs_wkt(grid)).transform
-    moved: BaseGeometry = shapely.transform(
-        shapely.segmentize(area, max(area.length / 64, 1e-9)), move, interleaved=False
-    )
-    return moved
+def _sides(
+    items: gpd.GeoDataFrame,
+    bands: Sequence[str],
+    period: tuple[Instant | None, TOI | None, TOI | None],
+    max_gap: float | None,
+    pairs: SomePairs | None,
+    weights: Weights,
+    provider: Provider,
+) -> tuple[Sides, list[str]]:
+    if pairs is None:
+        found, notes = _with_bands(items, bands, provider)
+        return ByPeriod(found, read_period(*period, max_gap), weights), notes
+    if any(part is not None for part in period):
+        raise InputError("pairs", "pairs beside event, pre or post", "the one or the other")
+    frame = as_frame(pairs)
+    found, notes = _with_bands(select_items(items, frame), bands, provider)
+    return ByPairs(found, frame, weights), notes
 
 
-def _covering(grid: GeoBox, bounds: Bounds) -> GeoBox:
-    """Part of the endless lattice of ``grid`` that covers ``bounds``."""
-    xmin, ymin, xmax, ymax = bounds
-    x, y = np.array([xmin, xmin, xmax, xmax]), np.array([ymin, ymax, ymin, ymax])
-    cols, rows = apply_affine(~grid.transform, x, y)
-    # A footprint written in degrees ends a little off the pixel that it means.
-    left, top = np.floor(cols.min() + 0.1), np.floor(rows.min() + 0.1)
-    width, height = np.ceil(cols.max() - 0.1) - left, np.ceil(rows.max() - 0.1) - top
-    shape = (max(1, int(height)), max(1, int(width)))
-    return GeoBox(shape, grid.transform @ Affine.translation(left, top), grid.crs)
+def _with_bands(
+    items: gpd.GeoDataFrame, bands: Sequence[str], provider: Provider
+) -> tuple[gpd.GeoDataFrame, list[str]]:
+    """Leave out the items that lack a band, and say so.
+
+    Raises:
+        BandError: all do.
+    """
+    if not bands:
+        raise InputError("bands", bands, "1 or more names")
+    if items.empty:
+        raise EmptySearchError("no item given; search for some")
+    layout, firsts = layouts(items)
+    lacks: dict[int, BandError] = {}
+    for number, row in enumerate(items.iloc[firsts].to_dict("records")):
+        try:
+            for band in bands:
+                provider.band(row, band)
+        except BandError as error:
+            lacks[number] = error
+    if len(lacks) == len(firsts):
+        raise next(iter(lacks.values()))
+    if not lacks:
+        return items, []
+    left = np.isin(layout, list(lacks))
+    note = f"{left.sum()} items left out: {next(iter(lacks.values()))}"
+    return items[~left].reset_index(drop=True), [note]
 
 
-def part(geobox: GeoBox, row: int, col: int, height: int, width: int) -> GeoBox:
-    """Rectangle of a grid's lattice; it may reach beyond the grid."""
-    return GeoBox((height, width), geobox.transform @ Affine.translation(col, row), geobox.crs)
+def _lattices(
+    extent: BaseGeometry, crs: str | None, res: float, tile_size: int, anchor: tuple[float, float]
+) -> list[Lattice]:
+    if crs is not None:
+        return [user_lattice(crs, res, tile_size, anchor)]
+    if tuple(anchor) != (0.0, 0.0):
+        raise InputError("anchor", anchor, "(0, 0) in UTM zones; others with a crs")
+    return list(utm(extent, res, tile_size))
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A rectangle of a job's grid, pixels."""
+class _Maker:
+    """Make the jobs of one lattice after the other."""
 
-    row: int
-    """First row."""
-    col: int
-    """First column."""
-    height: int
-    """Rows."""
-    width: int
-    """Columns."""
+    def __init__(
+        self,
+        sides: Sides,
+        bands: Sequence[str],
+        weights: Weights,
+        most: int,
+        halo: int,
+        provider: Provider,
+    ) -> None:
+        self.sides, self.bands, self.provider = sides, bands, provider
+        self.weights, self.most, self.halo = weights, most, halo
+        self.data = data_share(sides.items)
+        self.jobs: list[Job] = []
+        self.skipped: list[Skipped] = []
+        self.estimates: dict[str, Estimate] = {}
+        self.grounds: dict[str, BaseGeometry] = {}
+        self._rows: dict[int, tuple[Item, float]] = {}
+
+    def take(self, lattice: Lattice, tiles: Sequence[Tile]) -> None:
+        """Make a job of each tile, or skip it."""
+        if not tiles:
+            return
+        shapes = lattice.footprints(self.sides.items.geometry.to_numpy())
+        boxes = np.array([tile.geobox.extent.geom for tile in tiles], dtype=object)
+        reach = shapely.buffer(boxes, self.halo * lattice.res, join_style="mitre")
+        tile_of, rows = shapely.STRtree(shapes).query(reach, predicate="intersects")
+        covered = shapely.covers(shapes[rows], boxes[tile_of])
+        ends = np.searchsorted(tile_of, np.arange(len(tiles) + 1))
+        for n, tile in enumerate(tiles):
+            here = slice(ends[n], ends[n + 1])
+            ground = boxes[n] if tile.aoi is None else tile.aoi
+            covers = np.full(ends[n + 1] - ends[n], ground, dtype=object)
+            partly = ~covered[here]
+            covers[partly] = shapely.intersection(shapes[rows[here]][partly], ground)
+            self._tile(tile, ground, rows[here], covers)
+
+    def _tile(
+        self, tile: Tile, ground: BaseGeometry, rows: NDArray[np.intp], covers: NDArray[np.object_]
+    ) -> None:
+        share = shapely.area(covers) / ground.area * self.data[rows]
+        costs = self.sides.costs[rows] + self.weights.invalid * (1 - share)
+        pre, post = (
+            best(rows[side], costs[side], covers[side], ground, self.most)
+            for side in self.sides.split(rows, costs)
+        )
+        picked = (pre, post)
+        reason = _why_not(picked, rows, covers)
+        if reason:
+            self.skipped.append(Skipped(tile.id, reason, tile.ground))
+            return
+        before, after = (tuple(self._item(row)[0] for row, _ in side) for side in picked)
+        self.jobs.append(Job(tile.id, tile.geobox, before, after, tile.aoi, self.halo))
+        self.grounds[tile.id] = tile.ground
+        self.estimates[tile.id] = self._estimate(tile, ground, picked)
+
+    def _estimate(self, tile: Tile, ground: BaseGeometry, picked: Picked) -> Estimate:
+        area, size = km2(tile.ground), tile.geobox.shape[0]
+        reach = ((size + 2 * self.halo) / size) ** 2
+        read = sum(adds * self._item(row)[1] for side in picked for row, adds in side)
+        # What one date lacks is not mapped, though it is read of the other.
+        both = min(sum(adds for _, adds in side) for side in picked)
+        pixels = both * ground.area / abs(tile.geobox.transform.determinant)
+        return Estimate(both * area, round(pixels), round(read * area * 1e6 * reach * BLOCKS))
+
+    def _item(self, row: int) -> tuple[Item, float]:
+        """The item, and bytes of a square metre of it."""
+        if row not in self._rows:
+            item = item_row(self.sides.items.iloc[row])
+            self._rows[row] = item, band_bytes(item, self.bands, self.provider)
+        return self._rows[row]
 
 
-def tiles(geobox: GeoBox, side: int) -> Iterator[Tile]:
-    """Cut a grid into tiles of at most ``side`` pixels, row by row."""
-    height, width = geobox.shape
-    for row in range(0, height, side):
-        for col in range(0, width, side):
-            yield Tile(row, col, min(side, height - row), min(side, width - col))
+def _why_not(
+    picked: Picked,
+    rows: NDArray[np.intp],
+    covers: NDArray[np.object_],
+) -> str:
+    """Why a tile is skipped; "" where it is not."""
+    lacks = [
+        name
+        for name, side in zip(("before", "after"), picked, strict=True)
+        if not any(adds for _, adds in side)
+    ]
+    if lacks:
+        return " and ".join(f"no item {name}" for name in lacks)
+    place = {int(row): n for n, row in enumerate(rows)}
+    pre, post = (shapely.union_all([covers[place[r]] for r, _ in side]) for side in picked)
+    apart = shapely.intersection(pre, post).area == 0
+    return "no ground that both an item before and one after cover" if apart else ""
 
 
-def inside(job: Job, tile: Tile) -> NDArray[np.bool_]:
-    """Which pixels of a tile have their centre in the aoi, [h, w]."""
-    box = part(job.geobox, tile.row, tile.col, tile.height, tile.width)
-    if job.aoi is None:
-        return np.ones(box.shape, dtype=bool)
-    within: NDArray[np.bool_] = geometry_mask([job.aoi], box.shape, box.transform, invert=True)
-    return within
+def _said(time: Any) -> str | None:
+    return None if time is None else str(time)
+
+
+def _digest(area: BaseGeometry) -> str:
+    return hashlib.sha256(area.normalize().wkb).hexdigest()

@@ -11,7 +11,7 @@ from rscontrast.errors import GridError, TrainingError, whole
 from rscontrast.io import read_mosaic
 from rscontrast.io.grid import ground_res
 from rscontrast.mapping.blend import ramp, starts
-from rscontrast.mapping.plan import Job, Tile, inside, part
+from rscontrast.mapping.native import PairJob, Tile, inside, part
 from rscontrast.models.checkpoint import Segmenter
 from rscontrast.models.device import torch_device
 from rscontrast.types import RES_TOLERANCE, STRIDE
@@ -63,7 +63,7 @@ class Predictor:
         self.model = segmenter.module.to(self.device).eval()
         self.normalise = Normalise(segmenter.contract).to(self.device)
 
-    def require_res(self, job: Job) -> None:
+    def require_res(self, job: PairJob) -> None:
         """Refuse imagery whose pixels are not of the size that the segmenter learned from.
 
         Raises:
@@ -74,7 +74,7 @@ class Predictor:
             sizes = f"pixels of {there:.3g} m, the segmenter learned from {learned:.3g} m"
             raise GridError(f"pair {job.name}: {sizes}; fine-tune on this imagery")
 
-    def tile(self, job: Job, tile: Tile) -> Prediction:
+    def tile(self, job: PairJob, tile: Tile) -> Prediction:
         """Predict one tile; what it says does not depend on how the job is cut into tiles.
 
         Raises:

@@ -14,7 +14,7 @@ from rscontrast.atomic import write_text
 from rscontrast.errors import BandError, InputError
 from rscontrast.io.grid import footprint
 from rscontrast.io.labels import label_source, read_labels, require_label
-from rscontrast.mapping.plan import Item, Job, Tile, item_rows, part, plan, tiles
+from rscontrast.mapping.native import Item, PairJob, Tile, item_rows, part, plan, tiles
 from rscontrast.mapping.predict import Predictor
 from rscontrast.metrics.segmentation import Scores, confusion, scores
 from rscontrast.models.checkpoint import load_segmenter
@@ -89,7 +89,7 @@ def evaluate(
     return result
 
 
-def label_sources(job: Job, items: Sequence[Item], label: str) -> list[BandSource]:
+def label_sources(job: PairJob, items: Sequence[Item], label: str) -> list[BandSource]:
     """Label rasters dated within a pair, on its ground, the latest first.
 
     Args:
@@ -117,19 +117,19 @@ def label_sources(job: Job, items: Sequence[Item], label: str) -> list[BandSourc
     return [label_source(item, label, _image_grid(item, job), GENERIC) for item in within]
 
 
-def _image_grid(item: Item, job: Job) -> GeoBox:
+def _image_grid(item: Item, job: PairJob) -> GeoBox:
     """Grid of the imagery that a label belongs to: that of its first raster that is no label."""
     data = [k for k, a in item["assets"].items() if "labels" not in (a.get("roles") or ())]
     return native_geobox(item, data[0]) if data else job.geobox
 
 
-def read_truth(sources: Sequence[BandSource], job: Job, tile: Tile) -> NDArray[np.uint8]:
+def read_truth(sources: Sequence[BandSource], job: PairJob, tile: Tile) -> NDArray[np.uint8]:
     """Labels of a tile, [h, w], 255 where there is none."""
     return read_labels(sources, part(job.geobox, tile.row, tile.col, tile.height, tile.width))
 
 
 def _confusion(
-    predictor: Predictor, job: Job, sources: Sequence[BandSource], tile_size: int
+    predictor: Predictor, job: PairJob, sources: Sequence[BandSource], tile_size: int
 ) -> NDArray[np.int64]:
     classes = len(predictor.segmenter.class_names)
     matrix = np.zeros((classes, classes), dtype=np.int64)

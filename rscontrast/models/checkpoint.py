@@ -218,6 +218,15 @@ def _contracts(
     return trained, trained
 
 
+def read_contract(path: PathOrStr) -> SensorContract:
+    """What an encoder or a segmenter was trained on.
+
+    Raises:
+        CheckpointError: neither of ours.
+    """
+    return SensorContract.from_dict(_load(path, "encoder or a segmenter", ())["contract"])
+
+
 def _save(path: PathOrStr, data: dict[str, Any], contract: SensorContract) -> None:
     with atomic_path(Path(path)) as tmp:
         try:

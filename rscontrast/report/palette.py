@@ -24,6 +24,27 @@ CHANGE_PALETTE: Palette = (("no change", "#20242e"), ("change", "#ee7a10"))
 
 NODATA_COLOUR = "#d9d9d9"
 
+SPARE_COLOURS = (
+    "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00", "#999999",
+)  # fmt: skip
+"""Of classes that no palette knows, by turns (Okabe and Ito)."""
+
+
+def class_palette(names: Sequence[str]) -> Palette:
+    """Colours of classes by their names: those of damage and change where they are such."""
+    known = {_plain(name): colour for name, colour in (*DAMAGE_PALETTE, *CHANGE_PALETTE)}
+    short = {name.removesuffix("-damage"): colour for name, colour in known.items()}
+    found = [known.get(_plain(name)) or short.get(_plain(name)) for name in names]
+    spare = [colour for colour in SPARE_COLOURS if colour not in found]
+    return [
+        (name, colour or spare[n % len(spare)])
+        for n, (name, colour) in enumerate(zip(names, found, strict=True))
+    ]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-").replace(" ", "-")
+
 
 def rgb(colour: str) -> tuple[int, ...]:
     """Red, green, blue, 0 to 255, of a hex colour."""

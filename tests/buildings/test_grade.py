@@ -23,7 +23,7 @@ from rscontrast.buildings import (
 )
 from rscontrast.buildings.weights import ground_area, pixel_weights
 from rscontrast.errors import AssetError, BandError, InputError, WriteError
-from rscontrast.mapping.plan import Tile
+from rscontrast.mapping.native import Tile
 from rscontrast.types import DAMAGE_CLASSES as NAMES
 from tests.world import grid, write_raster
 

@@ -19,7 +19,7 @@ from rscontrast.atomic import write_text
 from rscontrast.errors import InputError, whole
 from rscontrast.io import CogWriter
 from rscontrast.io.grid import crs_wkt, footprint
-from rscontrast.mapping.plan import Job, plan, tiles
+from rscontrast.mapping.native import PairJob, plan, tiles
 from rscontrast.mapping.predict import Predictor
 from rscontrast.models.checkpoint import load_segmenter
 from rscontrast.stac.conditions.area import AOI, read_aoi
@@ -103,7 +103,9 @@ def map_pairs(
     return catalog
 
 
-def _write_rasters(job: Job, predictor: Predictor, folder: Path, tile_size: int) -> Iterator[None]:
+def _write_rasters(
+    job: PairJob, predictor: Predictor, folder: Path, tile_size: int
+) -> Iterator[None]:
     """Write both COGs of a job, tile by tile; yields after each."""
     names = predictor.segmenter.class_names
     tags = {"pre": job.pre[0]["id"], "post": job.post[0]["id"]}
@@ -126,7 +128,7 @@ def _write_rasters(job: Job, predictor: Predictor, folder: Path, tile_size: int)
             yield
 
 
-def _item(job: Job, class_names: tuple[str, ...], checkpoint: str) -> pystac.Item:
+def _item(job: PairJob, class_names: tuple[str, ...], checkpoint: str) -> pystac.Item:
     outline = footprint(job.geobox, "EPSG:4326")
     pre, post = (date[0]["datetime"].to_pydatetime() for date in (job.pre, job.post))
     item = pystac.Item(
@@ -174,7 +176,7 @@ def _slug(name: str) -> str:
     return "".join(c if (c.isalnum() and c.isascii()) or c in "-_" else "-" for c in name)
 
 
-def _crs_field(job: Job) -> dict[str, str]:
+def _crs_field(job: PairJob) -> dict[str, str]:
     code = CRS.from_wkt(crs_wkt(job.geobox)).to_authority()
     return {"proj:code": ":".join(code)} if code else {"proj:wkt2": crs_wkt(job.geobox)}
 
