@@ -244,14 +244,8 @@ def finetune(
         threads=threads,
     )
     data.setup("fit")
-    segmenter: dict[str, Any] = {
-        "encoder": str(encoder) if pretrained is None else pretrained.name,
-        "decoder": decoder,
-        "in_channels": len(data.bands),
-        "classes": len(names),
-    }
     task = DamageSegmentation(
-        model=segmenter["encoder"],
+        model=str(encoder) if pretrained is None else pretrained.name,
         decoder=decoder,
         in_channels=len(data.bands),
         classes=len(names),
@@ -263,7 +257,7 @@ def finetune(
 
     def save(path: Path) -> None:
         if data.contract is not None:
-            save_segmenter(path, task.model, segmenter, data.contract, names)
+            save_segmenter(path, task.model, data.contract, names)
 
     fit(task, data, Path(out), save, epochs, device, precision, progress)
     return Path(out)

@@ -14,10 +14,7 @@ from rscontrast.mapping.blend import ramp, starts
 from rscontrast.mapping.native import PairJob, Tile, inside, part
 from rscontrast.models.checkpoint import Segmenter
 from rscontrast.models.device import torch_device
-from rscontrast.types import STRIDE
-
-RES_TOLERANCE = 1.25
-"""Largest ratio of the pixel sizes of what is mapped and what was trained on."""
+from rscontrast.types import RES_TOLERANCE, STRIDE
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,7 @@ class Predictor:
     @torch.inference_mode()
     def _classify(self, patches: torch.Tensor, valid: torch.Tensor) -> NDArray[np.float32]:
         inputs = self.normalise(patches.to(self.device), valid.to(self.device))
-        probabilities = self.model(inputs).softmax(dim=1).float().cpu()
+        probabilities = self.model.probabilities(self.model(inputs)).float().cpu()
         if not torch.isfinite(probabilities).all():
             raise TrainingError("the segmenter says NaN: its weights are broken, fine-tune again")
         found: NDArray[np.float32] = probabilities.numpy()

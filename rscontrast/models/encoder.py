@@ -5,9 +5,29 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from segmentation_models_pytorch.encoders.timm_vit import TimmViTEncoder
 from torch import Tensor, nn
 
 from rscontrast.errors import InputError, choose
+
+VITS = ("vision_transformer", "deit", "eva")
+"""timm's families of plain vision transformers that take images of any size."""
+
+SWINS = ("swin_transformer", "swin_transformer_v2", "swin_transformer_v2_cr")
+"""timm's families of windowed transformers that take images of any size."""
+
+
+class VitEncoder(TimmViTEncoder):
+    """A plain vision transformer: four maps of its patches, all of one size.
+
+    Its class token takes part in the attention and is then left out: of two dates there would be
+    two, and the decoders here read maps.
+    """
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps of a batch: [B, C, H, W] -> four of [B, D, H / patch, W / patch]."""
+        features: list[Tensor] = super().forward(images)[0]
+        return features
 
 
 def create_encoder(name: str, in_channels: int) -> nn.Module:
@@ -27,8 +47,14 @@ def create_encoder(name: str, in_channels: int) -> nn.Module:
     if in_channels < 1:
         raise InputError("in_channels", in_channels, "1 or more")
     require_encoder(name)
+    options = timm_options(name)
     try:
-        encoder: nn.Module = smp.encoders.get_encoder(name, in_channels=in_channels, weights=None)
+        if is_vit(name):
+            model = name.removeprefix("tu-")
+            return VitEncoder(model, pretrained=False, in_channels=in_channels, **options)
+        encoder: nn.Module = smp.encoders.get_encoder(
+            name, in_channels=in_channels, weights=None, **options
+        )
     except (RuntimeError, KeyError, ValueError) as error:
         allowed = f"an encoder of SMP, or 'tu-' and a timm model with feature maps ({error})"
         raise InputError("encoder", name, allowed) from error
@@ -45,6 +71,21 @@ def require_encoder(name: str) -> None:
         choose("encoder", name, (f"tu-{model}" for model in timm.list_models()))
     else:
         choose("encoder", name, smp.encoders.get_encoder_names())
+
+
+def is_vit(name: str) -> bool:
+    """Whether an encoder is a plain vision transformer, all of whose maps have one size."""
+    return name.startswith("tu-") and timm.models.is_model_in_modules(name[3:], VITS)
+
+
+def timm_options(name: str) -> dict[str, Any]:
+    """What timm must be told so that an encoder takes images of any size."""
+    if is_vit(name):
+        # Without a class there is no head whose weights nothing would train.
+        return {"dynamic_img_size": True, "num_classes": 0}
+    if name.startswith("tu-") and timm.models.is_model_in_modules(name[3:], SWINS):
+        return {"strict_img_size": False}
+    return {}
 
 
 def embed(encoder: nn.Module, images: Tensor) -> Tensor:

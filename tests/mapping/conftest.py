@@ -22,7 +22,7 @@ def save(path, change=None):
         head.data.mul_(20)
     if change is not None:
         change(module)
-    save_segmenter(path, module, arguments, CONTRACT, CLASSES)
+    save_segmenter(path, module, CONTRACT, CLASSES)
     return path
 
 

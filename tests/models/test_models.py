@@ -19,7 +19,8 @@ from tests.sample_world import BANDS, CONTRACT
 @pytest.mark.parametrize("decoder", sorted(DECODERS))
 def test_every_decoder_sees_both_dates(decoder):
     torch.manual_seed(0)
-    model = SiameseSegmenter("resnet18", decoder, 4, 5).eval()
+    encoder = "tu-test_vit" if decoder == "dpt" else "tu-test_resnet"
+    model = SiameseSegmenter(encoder, decoder, 4, 5).eval()
     pair = torch.randn(2, 2, 4, 128, 128)
     with torch.inference_mode():
         logits = model(pair)
@@ -50,7 +51,7 @@ def test_an_encoder_comes_back_bit_for_bit(name, tmp_path):
 def segmenter(path):
     arguments = {"encoder": "tu-resnet10t", "decoder": "unet", "in_channels": 4, "classes": 3}
     module = SiameseSegmenter(**arguments)
-    save_segmenter(path, module, arguments, CONTRACT, ("a", "b", "c"))
+    save_segmenter(path, module, CONTRACT, ("a", "b", "c"))
     return module
 
 

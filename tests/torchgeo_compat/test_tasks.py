@@ -84,3 +84,63 @@ def test_their_segmentation_starts_from_our_encoder(tmp_path):
         assert task(images).shape == (2, 5, 64, 64)
     assert len(ours) == len(theirs)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def _segmentation(name, path):
+    return torchgeo.tasks.SemanticSegmentation(
+        model="unet", backbone=name, weights=str(path), in_channels=4, num_classes=5
+    )
+
+
+def _change(model):
+    def make(name, path):
+        return torchgeo.tasks.ChangeDetection(
+            model=model,
+            backbone=name,
+            weights=str(path),
+            in_channels=4,
+            task="multiclass",
+            num_classes=5,
+            loss="ce",
+        )
+
+    return make
+
+
+class _Batches(torch.utils.data.Dataset):
+    """Random patches, one date or two."""
+
+    def __init__(self, dates):
+        self.dates = dates
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        shape = (4, 64, 64) if self.dates == 1 else (self.dates, 4, 64, 64)
+        mask = torch.randint(5, (64, 64) if self.dates == 1 else (1, 64, 64))
+        return {"image": torch.randn(shape), "mask": mask}
+
+
+@pytest.mark.parametrize(
+    ("make", "dates"),
+    [(_segmentation, 1), (_change("fcsiamdiff"), 2), (_change("fcsiamconc"), 2)],
+    ids=["SemanticSegmentation", "FCSiamDiff", "FCSiamConc"],
+)
+def test_their_tasks_train_a_step_from_our_encoder(make, dates, tmp_path):
+    torch.manual_seed(0)
+    encoder = create_encoder("resnet18", 4)
+    save_encoder(tmp_path / "encoder.pt", encoder, "resnet18", CONTRACT)
+    torch.manual_seed(1)
+    task = make("resnet18", tmp_path / "encoder.pt")
+    ours, theirs = encoder.state_dict(), task.model.encoder.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    before = task.model.encoder.conv1.weight.detach().clone()
+    run = trainer(tmp_path, max_epochs=1, limit_train_batches=1, limit_val_batches=1)
+    loaders = [torch.utils.data.DataLoader(_Batches(dates), batch_size=2) for _ in "tv"]
+    run.fit(task, *loaders)
+    assert run.global_step == 1
+    assert torch.isfinite(run.callback_metrics["train_loss"])
+    assert not torch.equal(task.model.encoder.conv1.weight, before)
+    images = _Batches(dates)[0]["image"][None]
+    assert task.eval()(images).shape == (1, 5, 64, 64)
