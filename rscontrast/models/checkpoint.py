@@ -173,6 +173,16 @@ def load_segmenter(path: PathOrStr, bands: Data | None = None, *, adapt: bool = 
     return Segmenter(module, contract, tuple(data["class_names"]))
 
 
+def checkpoint_kind(path: PathOrStr) -> str:
+    """Whether a file is a "segmenter" or an "encoder".
+
+    Raises:
+        CheckpointError: neither of ours.
+    """
+    data = _load(path, "encoder or a segmenter", ())
+    return "segmenter" if "segmenter" in data else "encoder"
+
+
 def read_contract(path: PathOrStr) -> SensorContract:
     """What an encoder or a segmenter was trained on.
 

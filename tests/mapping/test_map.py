@@ -15,7 +15,7 @@ from pystac.validation import validate_dict
 from rscontrast.errors import BandError, InputError
 from rscontrast.io import read_mosaic
 from rscontrast.mapping import evaluate, map_pairs
-from rscontrast.mapping.blend import ramp, starts
+from rscontrast.mapping.tilewise import ramp, starts
 from rscontrast.mapping.native import plan
 from rscontrast.stac import search
 from tests.mapping.conftest import CLASSES, SMALL, save
