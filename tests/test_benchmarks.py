@@ -54,3 +54,22 @@ def test_augment_quick(tmp_path):
     assert {"cores", "batch", "bands", "size", "torch", "lightly", "load"} <= set(
         report["settings"]
     )
+
+
+def test_mapping_quick(tmp_path):
+    file = tmp_path / "rows.json"
+    command = [sys.executable, str(BENCHMARKS / "mapping.py"), "--quick", "--json", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_text())
+    rows = {row["name"]: row for row in report["rows"]}
+    assert all(set(row) == {"name", "value", "unit", "bound", "holds"} for row in rows.values())
+    assert all(row["value"] > 0 for row in rows.values())
+    bounds = {name: row["bound"] for name, row in rows.items() if row["bound"] is not None}
+    assert bounds == {
+        "map: ours to the bare model, side 300": 0.85,
+        "memory: of a job, side 600, beyond the model": 2000,
+        "memory: of a scene to that of half of it": 1.1,
+    }
+    assert "peer: ours to TorchGeo" in rows
+    assert {"side", "batch", "torch", "gdal", "load"} <= set(report["settings"])

@@ -131,7 +131,11 @@ class CogWriter:
         return self
 
     def write(
-        self, pixels: NDArray[np.generic], row: int, col: int, valid: NDArray[np.bool_] | None = None
+        self,
+        pixels: NDArray[np.generic],
+        row: int,
+        col: int,
+        valid: NDArray[np.bool_] | None = None,
     ) -> None:
         """Write [B, h, w] pixels with their first one at (row, col).
 

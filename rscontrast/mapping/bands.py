@@ -136,12 +136,12 @@ def _read(
         for values in (model.contract.mean, model.contract.std)
     )
     usable = np.ones(box.shape, dtype=bool)
-    for into, (image, valid) in zip(out, read_dates(dates, box), strict=True):
+    for date, (image, valid) in enumerate(read_dates(dates, box)):
         # In place: of long rows new memory costs more than the arithmetic.
-        np.subtract(image, mean, out=into)
-        into /= std
+        np.subtract(image, mean, out=out[date])
+        out[date] /= std
         if not valid.all():
-            into *= valid
+            out[date] *= valid
         usable &= valid
     usable &= _inside(layout.job.aoi, box)
     cells = _cells(usable, layout.cell)
@@ -158,7 +158,7 @@ def _cells(usable: NDArray[np.bool_], cell: int) -> NDArray[np.bool_]:
         return usable
     height, width = usable.shape
     share = usable.reshape(height // cell, cell, width // cell, cell).mean(axis=(1, 3))
-    return np.asarray(share >= 0.5)  # noqa: PLR2004
+    return np.asarray(share >= 0.5)
 
 
 def _inside(aoi: BaseGeometry | None, box: GeoBox) -> NDArray[np.bool_] | bool:

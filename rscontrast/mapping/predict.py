@@ -70,10 +70,10 @@ def map_job(job: Job, model: Model, settings: Settings, folder: Path) -> Result:
         for row, values, valid in blended(bands, layout, model, settings.batch_size):
             writer.put((row, product.numbers(values), valid))
     files = {f"{job.id}/{name}": _sha256(home / name) for name in product.names}
-    valid, cells = int(counts.sum()), layout.height * layout.width
-    km2 = valid * (ground_res(job.geobox) * model.cell) ** 2 / 1e6
+    mapped, cells = int(counts.sum()), layout.height * layout.width
+    km2 = mapped * (ground_res(job.geobox) * model.cell) ** 2 / 1e6
     pixels = tuple(map(int, counts)) if model.class_names else ()
-    return Result(job.id, files, km2, valid / cells, time.monotonic() - began, pixels)
+    return Result(job.id, files, km2, mapped / cells, time.monotonic() - began, pixels)
 
 
 def _product(

@@ -175,4 +175,6 @@ class Embedding(Rasters):
 
 
 def _tags(job: Job, *dates: str) -> dict[str, str]:
-    return {date: " ".join(i["id"] for i in getattr(job, date)) for date in dates or ("pre", "post")}
+    """Ids of the items, best first."""
+    some = dates or ("pre", "post")
+    return {date: " ".join(item["id"] for item in getattr(job, date)) for date in some}

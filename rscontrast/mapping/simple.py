@@ -9,6 +9,7 @@ from rscontrast.mapping.pairwise import _item, _write_catalog
 from rscontrast.mapping.planned import Plan
 from rscontrast.models.checkpoint import load_segmenter
 
+
 def finish(folder: Path, plan: Plan, settings: Settings, results: Sequence[Result]) -> None:
     """Write the catalog."""
     names = load_segmenter(settings.checkpoint).class_names

@@ -8,6 +8,7 @@ are a reconstruction.
 """
 
 import copy
+import warnings
 from typing import Any
 
 import torch
@@ -16,21 +17,26 @@ from torch.nn import functional as F
 
 from rscontrast.errors import InputError
 
-HIGHEST = 127
-"""Of an input: a bit less than there is, since sums of two products overflow on older CPUs."""
+INPUTS, OUTPUTS = 127, 255
+"""Steps; of inputs a bit less than there is, since sums of two products overflow on older CPUs."""
+
+type Range = tuple[float, float]
+"""Least and largest value."""
 
 
 class EightBitConv(nn.Module):
     """A convolution that rounds what it gets and gives back floats."""
 
-    def __init__(self, conv: nn.Conv2d, inputs: tuple[float, float], outputs: tuple[float, float]):
+    def __init__(self, conv: nn.Conv2d, inputs: Range, outputs: Range) -> None:
         """Take a convolution, and the ranges of what it gets and what it gives."""
         super().__init__()
-        self.inputs, self.outputs = _steps(*inputs), _steps(*outputs)
+        self.inputs, self.outputs = _steps(*inputs, INPUTS), _steps(*outputs, OUTPUTS)
         weight = conv.weight.detach()
         scales = weight.abs().amax(dim=(1, 2, 3)).clamp_(min=1e-12).double() / 127
         zeros = torch.zeros_like(scales, dtype=torch.int64)
-        rounded = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+        with warnings.catch_warnings():  # of a future torch without them
+            warnings.simplefilter("ignore", UserWarning)
+            rounded = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
         self.packed = torch.ops.quantized.conv2d_prepack(
             rounded, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
         )
@@ -71,7 +77,7 @@ def _fits(conv: nn.Conv2d) -> bool:
 @torch.inference_mode()
 def _ranges(
     module: nn.Module, convs: dict[str, nn.Conv2d], bands: int, size: int
-) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
+) -> dict[str, tuple[Range, Range]]:
     found: dict[str, Any] = {}
 
     def note(name: str) -> Any:
@@ -91,8 +97,8 @@ def _ranges(
     return {name: found[name] for name in convs if name in found}
 
 
-def _steps(least: float, most: float) -> tuple[float, int]:
+def _steps(least: float, most: float, count: int) -> tuple[float, int]:
     """Size of a step, and the step that is 0."""
     least, most = min(least, 0.0), max(most, 0.0)
-    scale = max((most - least) / HIGHEST, 1e-12)
+    scale = max((most - least) / count, 1e-12)
     return scale, round(-least / scale)
