@@ -207,8 +207,13 @@ def measure_parts(run: Run) -> None:
     make_world(world, run.options.cores)
     model, job = load(run.settings), job_of(world, "T32")
     mute = replace(model, module=OneConv(), tta=False)
-    for name, part in (("reading", lambda: patches(job, model)),
-                       ("reading, blending, writing", lambda: map_job(job, mute, run.settings, run.folder / "parts"))):  # fmt: skip
+    parts = {
+        "reading": lambda: patches(job, model),
+        "reading, blending, writing": lambda: map_job(
+            job, mute, run.settings, run.folder / "parts"
+        ),
+    }
+    for name, part in parts.items():
         begun = time.process_time()
         part()
         run.add(f"part: {name}", time.process_time() - begun, "CPU s")

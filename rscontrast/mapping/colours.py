@@ -1,4 +1,7 @@
-"""Colours of classes: the first is transparent, the others go from green to dark red."""
+"""Colours of classes: the first is light grey, the others go from green to dark red.
+
+None is transparent: a GeoTIFF's colour table has no alpha.
+"""
 
 import numpy as np
 
@@ -8,7 +11,7 @@ RAMP = ((26, 152, 80), (254, 224, 139), (244, 109, 67), (165, 0, 38))
 
 def class_colours(count: int) -> dict[int, tuple[int, int, int, int]]:
     """Red, green, blue, alpha of each class; of four grades those of :data:`RAMP`."""
-    colours = {0: (0, 0, 0, 0)}
+    colours = {0: (238, 238, 238, 255)}
     grades = count - 1
     for grade in range(grades):
         at = len(RAMP) - 1 if grades == 1 else grade * (len(RAMP) - 1) / (grades - 1)

@@ -60,7 +60,7 @@ def test_a_mask_colours_and_statistics_and_the_same_bytes_again(tmp_path):
     truth = np.random.default_rng(0).choice([0, 1, 2], (1, *BIG.shape)).astype("uint8")
     valid = np.zeros(BIG.shape, bool)
     valid[100:500, 50:800] = True
-    colours = {0: (0, 0, 0, 0), 1: (10, 20, 30, 255), 2: (200, 100, 50, 255)}
+    colours = {0: (9, 8, 7, 255), 1: (10, 20, 30, 255), 2: (200, 100, 50, 255)}
     options = {"dtype": "uint8", "nodata": 255, "bands": ("a",), "mask": True}
     for name in ("a.tif", "b.tif"):
         with writer(tmp_path / name, colours=colours, statistics=True, **options) as out:

@@ -74,7 +74,7 @@ def test_an_error_of_the_writer_is_raised_and_nothing_more_is_done():
             raise OSError("disk full")
         done.append(number)
 
-    with pytest.raises(OSError, match="disk full"), Behind(write, depth=1) as writer:
+    with pytest.raises(OSError, match="disk full"), Behind(write, depth=1) as writer:  # noqa: PT012
         for number in range(1000):
             writer.put(number)
     assert done == [0, 1, 2]
