@@ -1,11 +1,12 @@
 """Rasters out: filled window by window, a COG at the end, whole or not at all."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import rasterio
@@ -69,7 +70,8 @@ class CogWriter:
             mask: keep an internal mask, 255 where pixels are data; those that nothing is written
                 to are none.
             colours: of the values of the one band of 8 bits.
-            statistics: keep minimum, maximum, mean and standard deviation of each band's data.
+            statistics: keep minimum, maximum, mean and standard deviation of each band's data, as
+                ``valid`` tells it; each pixel is then to be written once.
             predictor: store differences of neighbours, which makes smooth fields smaller.
             resampling: how overviews are made: "nearest", "average" or "mode".
 
@@ -80,12 +82,12 @@ class CogWriter:
         self.path, self.geobox = Path(path), geobox
         self.bands, self.scale, self.tags = tuple(bands), scale, tags or {}
         self.mask, self.colours = mask, dict(colours or {})
+        self.statistics = [_Statistics() for _ in self.bands] if statistics else []
         self.options = {
             "BLOCKSIZE": BLOCK,
             "COMPRESS": "DEFLATE",
             "PREDICTOR": "YES" if predictor else "NO",
             "OVERVIEW_RESAMPLING": resampling.upper(),
-            "STATISTICS": "YES" if statistics else "NO",
             "BIGTIFF": "IF_SAFER",
         }
         self.profile = {
@@ -152,6 +154,9 @@ class CogWriter:
         try:
             with _env():
                 self.raster.write(pixels, window=window)
+                data = pixels.reshape(len(pixels), -1) if valid is None else pixels[:, valid]
+                for of_band, values in zip(self.statistics, data, strict=False):
+                    of_band.add(values)
                 if self.mask:
                     seen = np.ones(pixels.shape[1:], bool) if valid is None else valid
                     self.raster.write_mask(seen, window=window)
@@ -182,6 +187,9 @@ class CogWriter:
                 self.raster.descriptions = self.bands
                 self.raster.scales = [self.scale] * len(self.bands)
                 self.raster.update_tags(**self.tags)
+                for band, found in enumerate(self.statistics, start=1):
+                    # GDAL's own are those of an overview.
+                    self.raster.update_tags(band, **found.tags())
                 self.raster.close()
                 raster_copy(plain, cog, driver="COG", **self.options)
                 plain.unlink()
@@ -195,6 +203,32 @@ class CogWriter:
     def _failed(self, error: BaseException) -> WriteError:
         cause = error.__cause__ or error
         return WriteError(f"{self.path}: not written, is the disk full? ({cause})")
+
+
+class _Statistics:
+    """Of one band, as its pixels come."""
+
+    def __init__(self) -> None:
+        self.count, self.sum, self.squares = 0, 0.0, 0.0
+        self.least, self.most = math.inf, -math.inf
+
+    def add(self, values: NDArray[Any]) -> None:
+        if values.size:
+            numbers = values.astype(np.float64)
+            self.count += numbers.size
+            self.sum += float(numbers.sum())
+            self.squares += float(numbers @ numbers)
+            self.least = min(self.least, float(values.min()))
+            self.most = max(self.most, float(values.max()))
+
+    def tags(self) -> dict[str, str]:
+        """As GDAL names them; none of a band without data."""
+        if not self.count:
+            return {}
+        mean = self.sum / self.count
+        deviation = math.sqrt(max(0.0, self.squares / self.count - mean**2))
+        numbers = {"MINIMUM": self.least, "MAXIMUM": self.most, "MEAN": mean, "STDDEV": deviation}
+        return {f"STATISTICS_{name}": f"{value:.12g}" for name, value in numbers.items()}
 
 
 def _env() -> rasterio.Env:
