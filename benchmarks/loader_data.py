@@ -114,7 +114,8 @@ def texture(size: int, noise: int, random):
 
     hats = np.clip(1 - abs(np.linspace(0, 8, size)[:, None] - np.arange(9)), 0, 1).astype("f4")
     image = 1800 + 500 * (hats @ normal(9) @ hats.T)
-    image += 300 * normal(size // 16).repeat(16, axis=0).repeat(16, axis=1)
+    parcels = 300 * normal(-(-size // 16)).repeat(16, axis=0).repeat(16, axis=1)
+    image += parcels[:size, :size]
     image += noise * normal(size)
     return np.clip(image, 1, 10_000).astype(np.uint16)
 

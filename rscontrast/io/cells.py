@@ -186,6 +186,12 @@ def _cells_kept() -> Shelf[Any, Any]:
     return shelf("cells", lambda: Shelf(BYTES, lambda cell: cell.size))
 
 
+def keep_cells(size: int) -> None:
+    """Keep at least so many bytes of decoded cells: who reads row after row needs a row of them."""
+    kept = _cells_kept()
+    kept.limit = max(kept.limit, size)
+
+
 def _common(a: Window, b: Window) -> Window:
     top, left = max(a.top, b.top), max(a.left, b.left)
     bottom = min(a.top + a.height, b.top + b.height)

@@ -20,7 +20,7 @@ from rscontrast.errors import InputError, whole
 from rscontrast.io import CogWriter
 from rscontrast.io.grid import crs_wkt, footprint
 from rscontrast.mapping.native import PairJob, plan, tiles
-from rscontrast.mapping.predict import Predictor
+from rscontrast.mapping.tilewise import Predictor
 from rscontrast.models.checkpoint import load_segmenter
 from rscontrast.stac.conditions.area import AOI, read_aoi
 from rscontrast.stac.pairing.file import SomePairs

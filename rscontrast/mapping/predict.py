@@ -1,126 +1,161 @@
-"""Class probabilities of one tile, from patches that overlap and reach beyond it."""
+"""One job: read, predict, blend, write; each on a thread of its own, none waits for the whole.
 
-from dataclasses import dataclass
+A thread reads a row of patches ahead; the model sees patches of two rows in one batch where a row
+does not fill it; a thread writes rows behind. Memory is a few rows of patches, whatever the height
+of the tile.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from rscontrast.augment import Normalise
-from rscontrast.errors import GridError, TrainingError, whole
-from rscontrast.io import read_mosaic
+from rscontrast.errors import TrainingError
 from rscontrast.io.grid import ground_res
-from rscontrast.mapping.blend import ramp, starts
-from rscontrast.mapping.native import PairJob, Tile, inside, part
-from rscontrast.models.checkpoint import Segmenter
-from rscontrast.models.device import torch_device
-from rscontrast.types import RES_TOLERANCE, STRIDE
+from rscontrast.mapping.bands import Band, Layout, read_bands
+from rscontrast.mapping.blend import RowBlend
+from rscontrast.mapping.job import Job, Result, Settings
+from rscontrast.mapping.model import Model
+from rscontrast.mapping.model import load as load
+from rscontrast.mapping.pipeline import Ahead, Behind
+from rscontrast.mapping.products import Embedding, Maps, Numbers
+
+type Rows = tuple[int, Numbers, NDArray[np.bool_]]
+"""First row in the tile; pixels of each file [bands, h, w]; where they are data [h, w]."""
+
+WAITING = 2
+"""Rows of patches that wait for a batch to fill: more would take memory where little is usable."""
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a segmenter says of a tile."""
+def map_job(job: Job, model: Model, settings: Settings, folder: Path) -> Result:
+    """Map a tile: a segmenter's classes and probabilities, or an encoder's embedding.
 
-    probabilities: NDArray[np.float32]
-    """[K, h, w], sum 1 over the classes."""
-    valid: NDArray[np.bool_]
-    """[h, w]: both dates are usable and the pixel lies in the job's aoi."""
-    pre: NDArray[np.float32]
-    """Reflectance before, [C, h, w]."""
-    post: NDArray[np.float32]
-    """Reflectance after, [C, h, w]."""
+    The same bytes come out whoever runs it; equal to a step of 255 with another batch size, or
+    as part of another tile of the same lattice.
+
+    Args:
+        job: the tile.
+        model: of :func:`load`.
+        settings: of the run.
+        folder: of the run; files go to ``folder / job.id``, each whole or not at all.
+
+    Raises:
+        AssetError: a file cannot be read.
+        BandError: an item lacks a band.
+        GridError: pixels of another size than the model knows; a file without a place.
+        TrainingError: the model says NaN.
+        WriteError: the disk does not take the result.
+    """
+    began = time.monotonic()
+    model.require(job)
+    layout, home = Layout(job, model), folder / job.id
+    product = _product(home, job, layout, model, settings)
+    counts = np.zeros(max(1, len(model.class_names)), dtype=np.int64)
+
+    def write(rows: Rows) -> None:
+        product.write(*rows)
+        kept = rows[1][0][0][rows[2]] if model.class_names else np.zeros(rows[2].sum(), np.uint8)
+        counts[:] += np.bincount(kept, minlength=len(counts))
+
+    with (
+        product,
+        Behind(write) as writer,
+        Ahead(read_bands(layout, model, settings.provider)) as bands,
+    ):
+        for row, values, valid in blended(bands, layout, model, settings.batch_size):
+            writer.put((row, product.numbers(values), valid))
+    files = {f"{job.id}/{name}": _sha256(home / name) for name in product.names}
+    mapped, cells = int(counts.sum()), layout.height * layout.width
+    km2 = mapped * (ground_res(job.geobox) * model.cell) ** 2 / 1e6
+    pixels = tuple(map(int, counts)) if model.class_names else ()
+    return Result(job.id, files, km2, mapped / cells, time.monotonic() - began, pixels)
 
 
-class Predictor:
-    """A segmenter with its way of cutting a tile into patches."""
+def _product(
+    home: Path, job: Job, layout: Layout, model: Model, settings: Settings
+) -> Maps | Embedding:
+    if model.class_names:
+        return Maps(home, job, layout.geobox, model, settings)
+    return Embedding(home, job, layout.geobox, model)
 
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        *,
-        patch_size: int = 128,
-        overlap: int = 32,
-        batch_size: int = 16,
-        device: str = "auto",
-    ) -> None:
-        """Take the segmenter.
 
-        Args:
-            segmenter: what was read from a checkpoint.
-            patch_size: side of a patch, pixels, a multiple of 32.
-            overlap: pixels that neighbouring patches share, at most half of a patch.
-            batch_size: patches at a time.
-            device: "auto", "cpu" or "gpu".
+def blended(
+    bands: Iterator[Band], layout: Layout, model: Model, batch_size: int
+) -> Iterator[tuple[int, Tensor, NDArray[np.bool_]]]:
+    """Rows of a tile as they are finished, from its top.
 
-        Raises:
-            InputError: a size out of range.
-        """
-        whole("patch_size", patch_size, multiple=STRIDE)
-        whole("batch_size", batch_size)
-        starts(0, 1, patch_size, overlap)
-        self.segmenter, self.device = segmenter, torch_device(device)
-        self.size, self.overlap, self.batch = patch_size, overlap, batch_size
-        self.model = segmenter.module.to(self.device).eval()
-        self.normalise = Normalise(segmenter.contract).to(self.device)
+    Yields:
+        the first row in the tile, what the model says [K, h, w], which cells count [h, w].
 
-    def require_res(self, job: PairJob) -> None:
-        """Refuse imagery whose pixels are not of the size that the segmenter learned from.
+    Raises:
+        TrainingError: the model says NaN.
+    """
+    batches = _Batches(layout, model)
+    for number, band in enumerate(bands):
+        batches.begin(band)
+        images = band.images.to(model.device, non_blocking=True)
+        size, cell = model.size, model.cell
+        for col in band.cols:
+            patch = images[..., col * cell : col * cell + size]
+            batches.patches.append((number, col, patch))
+            if len(batches.patches) == batch_size:
+                yield from batches.run()
+        if not batches.patches or len(batches.waiting) > WAITING:
+            yield from batches.run()
+            yield from batches.finish(number + 1)
+    yield from batches.run()
+    yield from batches.finish(len(layout.rows))
 
-        Raises:
-            GridError: names both sizes.
-        """
-        there, learned = ground_res(job.geobox), self.segmenter.contract.res
-        if not 1 / RES_TOLERANCE <= there / learned <= RES_TOLERANCE:
-            sizes = f"pixels of {there:.3g} m, the segmenter learned from {learned:.3g} m"
-            raise GridError(f"pair {job.name}: {sizes}; fine-tune on this imagery")
 
-    def tile(self, job: PairJob, tile: Tile) -> Prediction:
-        """Predict one tile; what it says does not depend on how the job is cut into tiles.
+class _Batches:
+    """Patches that wait for their batch, and rows that wait for their patches."""
 
-        Raises:
-            AssetError: a file cannot be read.
-            TrainingError: the segmenter says NaN.
-        """
-        rows = starts(tile.row, tile.row + tile.height, self.size, self.overlap)
-        cols = starts(tile.col, tile.col + tile.width, self.size, self.overlap)
-        height, width = rows[-1] - rows[0] + self.size, cols[-1] - cols[0] + self.size
-        box = part(job.geobox, rows[0], cols[0], height, width)
-        dates = [read_mosaic(date, box) for date in job.sources(self.segmenter.contract.bands)]
-        image = torch.from_numpy(np.stack([image for image, _ in dates]))
-        usable = torch.from_numpy(np.stack([valid for _, valid in dates]))
-        corners = [(row - rows[0], col - cols[0]) for row in rows for col in cols]
-        blended = self._blend(image, usable, corners)
-        cut = np.s_[
-            ...,
-            tile.row - rows[0] : tile.row - rows[0] + tile.height,
-            tile.col - cols[0] : tile.col - cols[0] + tile.width,
-        ]
-        valid = usable.all(dim=0).numpy()[cut] & inside(job, tile)
-        return Prediction(blended[cut], valid, image[0].numpy()[cut], image[1].numpy()[cut])
+    def __init__(self, layout: Layout, model: Model) -> None:
+        self.layout, self.model = layout, model
+        self.blend = RowBlend(model.window, model.channels, layout.span, model.device)
+        self.patches: list[tuple[int, int, Tensor]] = []
+        self.waiting: list[NDArray[np.bool_]] = []
+        self.row = 0
 
-    def _blend(
-        self, image: torch.Tensor, valid: torch.Tensor, corners: list[tuple[int, int]]
-    ) -> NDArray[np.float32]:
-        """Weighted mean of the patches' probabilities: [2, C, H, W] -> [K, H, W]."""
-        weight = ramp(self.size, self.overlap)
-        total = np.zeros((len(self.segmenter.class_names), *image.shape[-2:]), dtype=np.float32)
-        weights = np.zeros(image.shape[-2:], dtype=np.float32)
-        for first in range(0, len(corners), self.batch):
-            some = corners[first : first + self.batch]
-            windows = [np.s_[..., r : r + self.size, c : c + self.size] for r, c in some]
-            patches = torch.stack([image[window] for window in windows])
-            usable = torch.stack([valid[window] for window in windows])
-            for window, found in zip(windows, self._classify(patches, usable), strict=True):
-                total[window] += found * weight
-                weights[window] += weight
-        total /= weights
-        return total
+    def begin(self, band: Band) -> None:
+        """Take what is usable of the next row."""
+        self.waiting.append(band.usable)
 
     @torch.inference_mode()
-    def _classify(self, patches: torch.Tensor, valid: torch.Tensor) -> NDArray[np.float32]:
-        inputs = self.normalise(patches.to(self.device), valid.to(self.device))
-        probabilities = self.model.probabilities(self.model(inputs)).float().cpu()
-        if not torch.isfinite(probabilities).all():
-            raise TrainingError("the segmenter says NaN: its weights are broken, fine-tune again")
-        found: NDArray[np.float32] = probabilities.numpy()
-        return found
+    def run(self) -> list[tuple[int, Tensor, NDArray[np.bool_]]]:
+        """Predict what waits."""
+        if not self.patches:
+            return []
+        places, self.patches = self.patches, []
+        batch = torch.stack([patch for _, _, patch in places])
+        found = self.blend.weigh(self.model.infer(batch))
+        done = []
+        for (number, col, _), patch in zip(places, found, strict=True):
+            done += self.finish(number)
+            self.blend.add(col, patch)
+        return done
+
+    @torch.inference_mode()
+    def finish(self, number: int) -> list[tuple[int, Tensor, NDArray[np.bool_]]]:
+        """Rows before those of a row of patches, as far as they are not out."""
+        done = []
+        while self.row < number:
+            first, cut = self.layout.done(self.row)
+            usable, lead = self.waiting.pop(0), self.layout.window.lead
+            values = self.blend.advance()[:, cut, self.layout.inner]
+            if not torch.isfinite(values).all():
+                raise TrainingError("the model says NaN: its weights are broken, train it again")
+            rows = slice(lead + cut.start, lead + cut.stop)
+            done.append((first, values, usable[rows, self.layout.inner]))
+            self.row += 1
+        return done
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

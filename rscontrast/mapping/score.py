@@ -15,7 +15,7 @@ from rscontrast.errors import BandError, InputError
 from rscontrast.io.grid import footprint
 from rscontrast.io.labels import label_source, read_labels, require_label
 from rscontrast.mapping.native import Item, PairJob, Tile, item_rows, part, plan, tiles
-from rscontrast.mapping.predict import Predictor
+from rscontrast.mapping.tilewise import Predictor
 from rscontrast.metrics.segmentation import Scores, confusion, scores
 from rscontrast.models.checkpoint import load_segmenter
 from rscontrast.stac.index import native_geobox

@@ -10,7 +10,7 @@ from typing import Any
 
 from rscontrast.mapping.job import Job, Result, Settings
 
-PREDICT = "rscontrast.mapping.simple"
+PREDICT = "rscontrast.mapping.predict"
 
 
 @dataclass(frozen=True)

@@ -194,6 +194,25 @@ def read_checkpoint(path: PathOrStr, kind: str) -> dict[str, Any]:
     return data
 
 
+def checkpoint_kind(path: PathOrStr) -> str:
+    """Whether a file is a "segmenter" or an "encoder".
+
+    Raises:
+        CheckpointError: neither of ours.
+    """
+    data = _load(path, "encoder or a segmenter", ())
+    return "segmenter" if "segmenter" in data else "encoder"
+
+
+def read_contract(path: PathOrStr) -> SensorContract:
+    """What an encoder or a segmenter was trained on.
+
+    Raises:
+        CheckpointError: neither of ours.
+    """
+    return SensorContract.from_dict(_load(path, "encoder or a segmenter", ())["contract"])
+
+
 def _renamed(weights: dict[str, Any], module: nn.Module) -> dict[str, Any]:
     """Weights by the names of today: fusions were bare convolutions once, one at every level."""
     renamed = {
@@ -216,15 +235,6 @@ def _contracts(
         return trained, trained.adapted(wanted)
     trained.require(wanted)
     return trained, trained
-
-
-def read_contract(path: PathOrStr) -> SensorContract:
-    """What an encoder or a segmenter was trained on.
-
-    Raises:
-        CheckpointError: neither of ours.
-    """
-    return SensorContract.from_dict(_load(path, "encoder or a segmenter", ())["contract"])
 
 
 def _save(path: PathOrStr, data: dict[str, Any], contract: SensorContract) -> None:

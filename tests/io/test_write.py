@@ -7,7 +7,7 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
-from rscontrast.errors import WriteError
+from rscontrast.errors import InputError, WriteError
 from rscontrast.io import CogWriter
 from tests.world import grid
 
@@ -54,6 +54,37 @@ def test_pixels_never_written_are_nodata(tmp_path):
         assert (raster.read(window=Window(400, 300, 20, 10)) == 1).all()
     assert (whole == 1).sum() == 2 * 10 * 20
     assert (whole == 7).sum() == whole.size - 2 * 10 * 20
+
+
+def test_a_mask_colours_and_statistics_and_the_same_bytes_again(tmp_path):
+    truth = np.random.default_rng(0).choice([0, 1, 2], (1, *BIG.shape)).astype("uint8")
+    valid = np.zeros(BIG.shape, bool)
+    valid[100:500, 50:800] = True
+    colours = {0: (9, 8, 7, 255), 1: (10, 20, 30, 255), 2: (200, 100, 50, 255)}
+    options = {"dtype": "uint8", "nodata": 255, "bands": ("a",), "mask": True}
+    for name in ("a.tif", "b.tif"):
+        with writer(tmp_path / name, colours=colours, statistics=True, **options) as out:
+            for row in range(0, 600, 200):
+                rows = slice(row, row + 200)
+                out.write(truth[:, rows], row, 0, valid[rows])
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.tif", "b.tif"]
+    with rasterio.open(tmp_path / "a.tif") as raster:
+        assert np.array_equal(raster.dataset_mask() == 255, valid)
+        assert raster.mask_flag_enums[0] == [rasterio.enums.MaskFlags.per_dataset]
+        assert {k: raster.colormap(1)[k] for k in colours} == colours
+        told = {k: float(v) for k, v in raster.tags(1).items() if k.startswith("STATISTICS")}
+        inside = truth[0][valid]
+        assert told["STATISTICS_MEAN"] == pytest.approx(inside.mean())
+        assert told["STATISTICS_STDDEV"] == pytest.approx(inside.std())
+        assert (told["STATISTICS_MINIMUM"], told["STATISTICS_MAXIMUM"]) == (0, 2)
+    with rasterio.open(tmp_path / "a.tif", overview_level=0) as small:
+        assert 0.4 < (small.dataset_mask() == 255).mean() / valid.mean() < 1.1
+
+
+def test_an_unknown_resampling_is_refused(tmp_path):
+    with pytest.raises(InputError, match="resampling: got 'cubic'"):
+        writer(tmp_path / "a.tif", resampling="cubic")
 
 
 def test_overviews_never_invent_classes(tmp_path):

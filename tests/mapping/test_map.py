@@ -15,8 +15,8 @@ from pystac.validation import validate_dict
 from rscontrast.errors import BandError, InputError
 from rscontrast.io import read_mosaic
 from rscontrast.mapping import evaluate, map_pairs
-from rscontrast.mapping.blend import ramp, starts
 from rscontrast.mapping.native import plan
+from rscontrast.mapping.tilewise import ramp, starts
 from rscontrast.stac import search
 from tests.mapping.conftest import CLASSES, SMALL, save
 from tests.sample_world import BANDS, asset, event_pairs, pixels, scenes

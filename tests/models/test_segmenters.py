@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rscontrast.errors import InputError
-from rscontrast.mapping.predict import Predictor
+from rscontrast.mapping.tilewise import Predictor
 from rscontrast.models import (
     SiameseSegmenter,
     create_encoder,
