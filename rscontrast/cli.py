@@ -138,6 +138,15 @@ COMMANDS = {
         text=("provider",),
         cut="nothing was kept: a table is written whole",
     ),
+    "similar": Command(
+        "rscontrast.products:similar",
+        "find the places whose embeddings are most like those of a given one",
+        (
+            "rscontrast similar --embeddings runs/embeddings.parquet --place 12.02,46.0"
+            " --count 5 --out runs/similar.parquet",
+        ),
+        text=("place", "toi"),
+    ),
     "finetune": Command(
         "rscontrast.stages:finetune",
         "train a segmenter of two dates on labelled pairs",
@@ -315,13 +324,14 @@ def _parser(
 ASIDE = (
     "\n\nA config of {0} can be given as it is: options that matter for {0} alone are left aside."
 )
-AREAS = ("aoi", "event_area")
+AREAS = ("aoi", "event_area", "place")
 HELP = {
     "catalog": "instead of items: path or URL of an API or a catalog, or a provider's name",
     "pre": "times of the items before: 2022-05/2022-07",
     "post": "times of the items after: 2022-09",
     "source": "path or URL of an API, a catalog, items or stac-geoparquet; or a provider's name",
     "aoi": "area of interest: xmin,ymin,xmax,ymax in degrees, or a vector file",
+    "place": "longitude,latitude, or xmin,ymin,xmax,ymax in degrees, or a vector file",
     "event_area": "where it happened: xmin,ymin,xmax,ymax in degrees, or a vector file",
     "filter": "condition on the properties in CQL2, text or JSON: 'eo:cloud_cover < 20'",
     "provider": "whose catalog it is: a name, or pkg.mod:PROVIDER",

@@ -25,7 +25,7 @@ from rscontrast.types import PathOrStr
 
 PLAN = "plan.parquet"
 CATALOG = "catalog.json"
-OUTPUTS = "rscontrast.mapping.simple"
+OUTPUTS = "rscontrast.products"
 
 type Finish = Callable[[Path, Plan, Settings, Sequence[Result]], Any]
 """Writes what is made of all results: the catalog, the mosaic, polygons, previews."""
