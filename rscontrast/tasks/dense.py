@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -188,7 +189,7 @@ def other(both: Tensor) -> Tensor:
     return both.roll(len(both) // 2, dims=0)
 
 
-def _check_weights(weights: object, count: int) -> None:
+def _check_weights(weights: Any, count: int) -> None:
     if weights is None:
         return
     listed = isinstance(weights, Sequence) and len(weights) == count

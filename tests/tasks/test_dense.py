@@ -281,6 +281,7 @@ def test_match_is_by_features_or_by_place() -> None:
         ({"match": "place"}, "match: got"),
         ({"dense_weight": 1.5}, "dense_weight: got"),
         ({"temperature": 0.0}, "temperature: got"),
+        ({"loss": "glofnd", "loss_args": {"size": 8}}, "loss: got 'glofnd'.*remembers no"),
     ):
         with pytest.raises(InputError, match=message):
             make_task("densecl", **given)
