@@ -108,9 +108,8 @@ def moved(epsg, x, y):
     return tuple(round(v / RES) * RES for v in there)
 
 
-def truth(module, box, post_epsg=None):
-    """Probabilities of a grid in zone 32, seen as a whole, without rounding."""
-    del post_epsg
+def truth(module, box):
+    """Probabilities of a grid, seen as a whole, without rounding."""
     cols, rows = np.meshgrid(np.arange(box.shape[1]) + 0.5, np.arange(box.shape[0]) + 0.5)
     x, y = box.transform @ (cols, rows)
     if box.crs.to_epsg() != 32632:

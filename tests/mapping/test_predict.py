@@ -57,8 +57,7 @@ def agree(one, other):
 
 @pytest.mark.parametrize("window", ["cosine", "flat"])
 def test_a_tiled_prediction_is_that_of_the_whole_image(pair, window, tmp_path):
-    pre, post = (dict(i, geometry=i["geometry"]) for i in pair)
-    _, steps, mask, _ = mapped(tmp_path, job([pre], [post]), model(window=window))
+    _, steps, mask, _ = mapped(tmp_path, job(pair[:1], pair[1:]), model(window=window))
     whole = fields.truth(Convolutions(), job([], []).geobox)
     # A convolution has seen the border, and the holes, within its reach of them.
     reach = Convolutions.reach
@@ -75,7 +74,6 @@ def test_a_tiled_prediction_is_that_of_the_whole_image(pair, window, tmp_path):
 def test_before_rounding_it_differs_by_less_than_a_thousandth(pair, window, monkeypatch, tmp_path):
     from rscontrast.mapping import products
 
-    monkeypatch.setattr(products, "STEPS", 254)
     seen = []
     original = products.Maps.numbers
     monkeypatch.setattr(
@@ -241,7 +239,7 @@ def test_eight_turns_are_averaged():
     torch.testing.assert_close(found, total / 8)
 
 
-def test_a_map_of_turned_ground_is_turned(pair, tmp_path):
+def test_turns_reach_the_map(pair, tmp_path):
     plain = mapped(tmp_path / "a", job(pair[:1], pair[1:]))
     turns = mapped(tmp_path / "b", job(pair[:1], pair[1:]), model(tta=True))
     assert np.array_equal(plain[2], turns[2])
