@@ -106,7 +106,9 @@ def _batches(path: Path) -> Iterator[tuple[gpd.GeoDataFrame, Floats]]:
         for batch in file.iter_batches(BATCH):
             table = pa.Table.from_batches([batch], schema=file.schema_arrow)
             vectors = _vectors(table.column("embedding").combine_chunks())
-            yield gpd.GeoDataFrame.from_arrow(table.drop_columns(["embedding"])), vectors
+            # Some tables carry a covering of their geometry, which is written anew.
+            besides = [name for name in ("embedding", "bbox") if name in table.column_names]
+            yield gpd.GeoDataFrame.from_arrow(table.drop_columns(besides)), vectors
 
 
 def _vectors(column: pa.Array) -> Floats:
