@@ -178,14 +178,14 @@ class CachedPairs(NonGeoDataset):
         return self._length
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one sample.
+        """Read one sample, and its number as ``index``, int64, for a loss that remembers samples.
 
         Raises:
             IndexError: there is no such number.
             AssetError: it cannot be read, or is not what was written.
         """
         number = range(self._length)[index]
-        sample: Sample = {}
+        sample: Sample = {"index": torch.tensor(number)}
         for name, array in self._arrays.items():
             try:
                 sample[name] = torch.from_numpy(self._read(name, array, number))

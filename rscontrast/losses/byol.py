@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from rscontrast.errors import InputError
+from rscontrast.losses.contrast import check_samples, unit_length
 from rscontrast.losses.output import LossOutput
 
 
@@ -26,18 +27,19 @@ def byol(prediction: Tensor, key: Tensor, *, weight: Tensor | None = None) -> Lo
         ``positive_similarity``, the weighted mean cosine, NaN there.
 
     Raises:
-        InputError: shapes that differ or are not [N >= 1, D >= 1].
+        InputError: shapes that differ or are not [N >= 1, D >= 1]; a bad weight.
     """
-    _check(prediction, key, weight)
+    _check(prediction, key)
+    kept = check_samples(len(prediction), weight, None)
     with torch.autocast(prediction.device.type, enabled=False):
         query, positive = (
             z.to(torch.promote_types(z.dtype, torch.float32)) for z in (prediction, key.detach())
         )
         share = query.new_ones(len(query)) if weight is None else weight.to(query.dtype)
-        counted = share > 0
-        # Before anything is computed of it: NaN times 0 is NaN, in the gradient too.
-        query, positive = (torch.where(counted[:, None], z, 0.0) for z in (query, positive))
-        cosine = nn.functional.cosine_similarity(query, positive, dim=1)
+        if kept is not None:
+            # Before anything is computed of it: NaN times 0 is NaN, in the gradient too.
+            query, positive = (torch.where(kept[:, None], z, 0.0) for z in (query, positive))
+        cosine = (unit_length(query) * unit_length(positive)).sum(1)
         total = share.sum()
         loss = (share * (2 - 2 * cosine)).sum() / torch.where(total > 0, total, 1.0)
         similarity = (share * cosine.detach()).sum() / total
@@ -56,11 +58,9 @@ class BYOLLoss(nn.Module):
         return byol(prediction, key, weight=weight)
 
 
-def _check(prediction: Tensor, key: Tensor, weight: Tensor | None) -> None:
+def _check(prediction: Tensor, key: Tensor) -> None:
     shape = tuple(prediction.shape)
     if len(shape) != 2 or min(shape) < 1:
         raise InputError("prediction", shape, "a shape [N, D] with N >= 1 and D >= 1")
     if tuple(key.shape) != shape:
         raise InputError("key", tuple(key.shape), f"the shape of prediction, {shape}")
-    if weight is not None and tuple(weight.shape) != shape[:1]:
-        raise InputError("weight", tuple(weight.shape), f"one number a sample, {shape[:1]}")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rscontrast.errors import InputError, height_width
+from rscontrast.losses.contrast import unit_length
 
 THRESHOLD = 0.7
 """Largest distance of two positive cells, diagonals of the larger cell [released code]."""
@@ -97,7 +98,16 @@ def matched_positives(query: Tensor, key: Tensor, *, key_valid: Tensor | None = 
 
     Returns:
         [N, h * w, h' * w'] boolean: one True a row, none where no cell of the key is valid.
+
+    Raises:
+        InputError: shapes that do not fit each other.
     """
+    if query.ndim != 4:
+        raise InputError("query", tuple(query.shape), "a shape [N, C, h, w]")
+    if key.ndim != 4 or key.shape[:2] != query.shape[:2]:
+        allowed = f"a shape [{query.shape[0]}, {query.shape[1]}, h', w']"
+        raise InputError("key", tuple(key.shape), allowed)
+    check_valid("key_valid", key_valid, (len(key), *key.shape[2:]))
     with torch.autocast(query.device.type, enabled=False):
         cosine = unit(query).transpose(1, 2) @ unit(key, key_valid)
     if key_valid is not None:
@@ -105,6 +115,16 @@ def matched_positives(query: Tensor, key: Tensor, *, key_valid: Tensor | None = 
     best = cosine.argmax(2, keepdim=True)
     found = torch.zeros_like(cosine, dtype=torch.bool)
     return found.scatter_(2, best, cosine.gather(2, best) > -math.inf)
+
+
+def check_valid(name: str, valid: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Refuse what does not say of each cell whether it is usable; None says that all are.
+
+    Raises:
+        InputError: another shape, or not boolean.
+    """
+    if valid is not None and (tuple(valid.shape) != shape or valid.dtype != torch.bool):
+        raise InputError(name, tuple(valid.shape), f"a shape {shape} of bool, not {valid.dtype}")
 
 
 def unit(features: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -119,9 +139,7 @@ def unit(features: Tensor, valid: Tensor | None = None) -> Tensor:
     """
     if valid is not None:
         features = torch.where(valid.unsqueeze(1), features, 0)
-    flat = features.to(torch.promote_types(features.dtype, torch.float32)).flatten(2)
-    length = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
-    return flat / torch.where(length == 0, 1, length)
+    return unit_length(features.to(torch.promote_types(features.dtype, torch.float32)).flatten(2))
 
 
 type Frame = tuple[Tensor, Tensor, Tensor]

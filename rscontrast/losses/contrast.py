@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rscontrast.errors import InputError
 
@@ -189,7 +189,16 @@ def _unit(embeddings: Tensor, kept: Tensor | None) -> Tensor:
     z = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
     if kept is not None:
         z = z.masked_fill(~kept.unsqueeze(1), 0.0)
-    return nn.functional.normalize(z, dim=1)
+    return unit_length(z)
+
+
+def unit_length(vectors: Tensor) -> Tensor:
+    """Vectors along axis 1 at length 1; one of length 0 stays 0, with a gradient that is finite.
+
+    ``torch.nn.functional.normalize`` divides its gradient by 1e-12.
+    """
+    length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / torch.where(length == 0, 1, length)
 
 
 def _remove(negatives: Tensor, kept: Tensor) -> Tensor:

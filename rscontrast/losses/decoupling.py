@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from rscontrast.errors import InputError
-from rscontrast.losses.dense import identity_positives
+from rscontrast.losses.cells import check_valid
+from rscontrast.losses.dense import counted_mean, identity_positives
 from rscontrast.losses.output import LossOutput
 from rscontrast.losses.pixpro import pixpro
 
@@ -46,13 +46,13 @@ def decoupling(
         dense: the loss of pairs of cells.
 
     Returns:
-        The loss and its diagnostics, and ``kept_share`` of the cells.
+        The loss and its diagnostics, and ``kept_share`` of the cells of the samples that count.
 
     Raises:
         InputError: a shape that does not fit.
     """
-    if tuple(kept.shape) != (len(query), *query.shape[2:]):
-        raise InputError("kept", tuple(kept.shape), "the shape [N, h, w] of query")
+    check_valid("kept", kept, (len(query), *query.shape[2:]))
+    check_valid("query_valid", query_valid, tuple(kept.shape))
     output = dense(
         query,
         key,
@@ -61,7 +61,8 @@ def decoupling(
         query_valid=kept if query_valid is None else kept & query_valid,
         key_valid=key_valid,
     )
-    share = {"kept_share": kept.to(output.loss.dtype).mean()}
+    each = kept.to(output.loss.dtype).mean((1, 2))
+    share = {"kept_share": counted_mean(each, weight)}
     return LossOutput(output.loss, output.diagnostics | share)
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from rscontrast.errors import InputError
-from rscontrast.losses.cells import unit
+from rscontrast.losses.cells import check_valid, unit
+from rscontrast.losses.contrast import check_samples
 
 EPSILON = 1e-6
 """Added to the number of positive pairs of a sample, so that none makes 0 [PixPro's code]."""
@@ -27,7 +28,25 @@ def mask_positives(
 
     Returns:
         a matrix of the same shape and dtype.
+
+    Raises:
+        InputError: a shape that does not fit, a bad weight, or what says usable is not boolean.
     """
+    if positives.ndim != 3:
+        raise InputError("positives", tuple(positives.shape), "a shape [N, h * w, h' * w']")
+    check_samples(len(positives), weight, None)
+    sides = ("query_valid", query_valid), ("key_valid", key_valid)
+    for cells, (name, valid) in zip(positives.shape[1:], sides, strict=True):
+        if valid is not None and valid.ndim != 3:
+            raise InputError(name, tuple(valid.shape), "a shape [N, h, w]")
+        flat = None if valid is None else valid.flatten(1)
+        check_valid(name, flat, (len(positives), cells))
+    return _masked(positives, weight, query_valid, key_valid)
+
+
+def _masked(
+    positives: Tensor, weight: Tensor | None, query_valid: Tensor | None, key_valid: Tensor | None
+) -> Tensor:
     for keep in (
         None if weight is None else (weight > 0)[:, None, None],
         None if query_valid is None else query_valid.flatten(1).unsqueeze(2),
@@ -52,12 +71,10 @@ def prepare(
         do not count; positives [N, I, J] of their dtype, without gradient.
 
     Raises:
-        InputError: a shape that does not fit.
+        InputError: what :func:`check_cells` refuses.
     """
     check_cells(query, key, positives, weight, query_valid, key_valid)
-    positives = mask_positives(
-        positives.detach(), weight=weight, query_valid=query_valid, key_valid=key_valid
-    )
+    positives = _masked(positives.detach(), weight, query_valid, key_valid)
     counted = None if weight is None else (weight > 0)[:, None, None]
     unit_query = unit(query, _both(counted, query_valid))
     unit_key = unit(key.detach(), _both(counted, key_valid)).to(unit_query.dtype)
@@ -77,22 +94,29 @@ def sample_mean(values: Tensor, weight: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
+def counted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """For the log: mean of [N] over the samples that have a weight; NaN where none has."""
+    if weight is None:
+        return values.mean()
+    counted = (weight > 0).to(values.dtype)
+    return (counted * values).sum() / counted.sum()
+
+
+@torch.no_grad()
 def pair_diagnostics(cosine: Tensor, positives: Tensor, weight: Tensor | None) -> dict[str, Tensor]:
     """What every dense loss logs.
 
     Returns:
         ``positive_similarity``, the mean cosine of positive pairs (NaN if there is none),
         ``positives_per_cell`` of the query, and ``overlap_share`` of the samples that count:
-        those with a positive pair.
+        those with a positive pair. All are NaN where no sample counts.
     """
     count = positives.sum((1, 2))
     similarity = (positives * cosine).sum() / count.sum()
-    overlap = sample_mean((count > 0).to(cosine.dtype), None if weight is None else weight > 0)
-    cells = sample_mean(count / positives.shape[1], None if weight is None else weight > 0)
     return {
         "positive_similarity": similarity,
-        "positives_per_cell": cells,
-        "overlap_share": overlap,
+        "positives_per_cell": counted_mean(count / positives.shape[1], weight),
+        "overlap_share": counted_mean((count > 0).to(cosine.dtype), weight),
     }
 
 
@@ -115,25 +139,22 @@ def check_cells(
     query_valid: Tensor | None,
     key_valid: Tensor | None,
 ) -> None:
-    """Refuse shapes that do not fit.
+    """Refuse shapes that do not fit, bad weights, and what says usable but is not boolean.
 
     Raises:
-        InputError: names the argument, its shape and the one that fits.
+        InputError: names the argument, what it is and what fits.
     """
     if query.ndim != 4 or 0 in query.shape:
         raise InputError("query", tuple(query.shape), "a shape [N, D, h, w], nothing of it 0")
     samples, dim, h, w = query.shape
     if key.ndim != 4 or 0 in key.shape or key.shape[:2] != query.shape[:2]:
         raise InputError("key", tuple(key.shape), f"a shape [{samples}, {dim}, h, w]")
-    wanted = {
-        "positives": (positives, (samples, h * w, key.shape[2] * key.shape[3])),
-        "weight": (weight, (samples,)),
-        "query_valid": (query_valid, (samples, h, w)),
-        "key_valid": (key_valid, (samples, *key.shape[2:])),
-    }
-    for name, (given, shape) in wanted.items():
-        if given is not None and tuple(given.shape) != shape:
-            raise InputError(name, tuple(given.shape), f"a shape {shape}")
+    wanted = (samples, h * w, key.shape[2] * key.shape[3])
+    if tuple(positives.shape) != wanted:
+        raise InputError("positives", tuple(positives.shape), f"a shape {wanted}")
+    check_samples(samples, weight, None)
+    check_valid("query_valid", query_valid, (samples, h, w))
+    check_valid("key_valid", key_valid, (samples, *key.shape[2:]))
 
 
 def _both(counted: Tensor | None, valid: Tensor | None) -> Tensor | None:

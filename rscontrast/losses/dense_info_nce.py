@@ -20,6 +20,7 @@ def dense_info_nce(
     weight: Tensor | None = None,
     query_valid: Tensor | None = None,
     key_valid: Tensor | None = None,
+    near: Tensor | None = None,
 ) -> LossOutput:
     r"""Contrast each positive pair of cells with the query cell's negatives; one direction.
 
@@ -38,11 +39,14 @@ def dense_info_nce(
         key: [N, D, h', w'] projections of the momentum branch; normalised here, no gradient.
         positives: [N, h * w, h' * w'] A, boolean or 0 to 1. A sample without any counts as 0.
         queue: [K, D] n: stored keys of other patches; normalised here, no gradient. None: the
-            negatives of a cell are the cells of its own key with A = 0.
+            negatives of a cell are the cells of its own key that are not ``near``.
         temperature: t, a finite number above 0.
         weight: [N] w, 0 or more; 0 removes a sample, whatever it holds. None: all 1.
         query_valid: [N, h, w] bool; a cell that is not is removed, whatever it holds. None: all.
         key_valid: [N, h', w'] bool; such a cell is no negative either.
+        near: [N, h * w, h' * w'] boolean or 0 to 1, read without a queue only: pairs that are no
+            negatives beside those with A > 0: the positives by place, of which depth then took
+            some away. None: no others.
 
     Returns:
         The loss, 0 or more, at least float32 also under autocast, and the diagnostics of
@@ -53,11 +57,14 @@ def dense_info_nce(
     """
     check_temperature(temperature)
     _check_queue(queue, query)
+    if near is not None and near.shape != positives.shape:
+        raise InputError("near", tuple(near.shape), f"that of positives, {tuple(positives.shape)}")
     with torch.autocast(query.device.type, enabled=False):
         cells, others, pairs = prepare(query, key, positives, weight, query_valid, key_valid)
         logits = (cells / temperature).transpose(1, 2) @ others
         if queue is None:
-            negatives = _own_negatives(logits, pairs, key_valid)
+            left_out = pairs > 0 if near is None else (pairs > 0) | (near > 0)
+            negatives = _own_negatives(logits, left_out, key_valid)
         else:
             negatives = _queue_negatives(cells / temperature, queue)
         # -log(a / (a + b)) = softplus(log b - log a)
@@ -87,17 +94,17 @@ class DenseInfoNCE(nn.Module):
         weight: Tensor | None = None,
         query_valid: Tensor | None = None,
         key_valid: Tensor | None = None,
+        near: Tensor | None = None,
     ) -> LossOutput:
         """See :func:`dense_info_nce`."""
         return dense_info_nce(
             query, key, positives, queue, temperature=self.temperature,
-            weight=weight, query_valid=query_valid, key_valid=key_valid,
+            weight=weight, query_valid=query_valid, key_valid=key_valid, near=near,
         )  # fmt: skip
 
 
-def _own_negatives(logits: Tensor, positives: Tensor, key_valid: Tensor | None) -> Tensor:
+def _own_negatives(logits: Tensor, left_out: Tensor, key_valid: Tensor | None) -> Tensor:
     """Log of the sum over the key's other cells: [N, I, 1]."""
-    left_out = positives > 0
     if key_valid is not None:
         left_out = left_out | ~key_valid.flatten(1).unsqueeze(1)
     # Not -inf: a cell that has no negative would get a gradient of NaN.

@@ -19,6 +19,9 @@ from rscontrast.losses.dense import EPSILON
 type Mode = Literal["hard", "soft"]
 SPREAD = (0.05, 0.95)
 """Quantiles between which a patch's depths count as 1 apart."""
+NOISE = 1e-5
+"""A range that is a smaller share of the largest depth is of rounding: heights above the sea are
+resampled in float32."""
 
 
 class DepthOutput(NamedTuple):
@@ -28,22 +31,28 @@ class DepthOutput(NamedTuple):
     """[N, I, J] float."""
     diagnostics: dict[str, Tensor]
     """``depth_kept_share`` of the positives, ``depth_fallback_share`` of the samples that have
-    any; NaN where there is none."""
+    any, of :class:`DepthFilter` also ``depth_full_range_share`` of them; NaN where there is none.
+    """
 
 
 @torch.no_grad()
 def pool_depth(depth: Tensor, cells: tuple[int, int]) -> Tensor:
     """Mean depth of each cell over the pixels that have one: [N, H, W] -> [N, h, w].
 
-    NaN where no pixel of a cell does; infinite values count as unknown.
+    NaN where no pixel of a cell does; infinite values count as unknown. A constant stays what it
+    is, to the last bit.
     """
     if depth.ndim != 3:
         raise InputError("depth", tuple(depth.shape), "a shape [N, H, W]")
     depth = depth.to(torch.promote_types(depth.dtype, torch.float32)).unsqueeze(1)
     known = depth.isfinite()
+    lowest = torch.where(known, depth, math.inf).amin((2, 3), keepdim=True)
+    lowest = torch.where(lowest.isinf(), 0, lowest)
     share = adaptive_avg_pool2d(known.to(depth.dtype), height_width("cells", cells))
-    total = adaptive_avg_pool2d(torch.where(known, depth, 0), height_width("cells", cells))
-    return (total / share).squeeze(1)
+    # Above the lowest: the sum of heights above the sea would be rounded.
+    above = torch.where(known, depth - lowest, 0)
+    total = adaptive_avg_pool2d(above, height_width("cells", cells))
+    return (total / share + lowest).squeeze(1)
 
 
 @torch.no_grad()
@@ -53,7 +62,9 @@ def normalise_depth(
     r"""Robust depth of a pair of views: :math:`(D - median) / (q_{95} - q_{05})`.
 
     Both views of a sample share one median and one range: by those of its own a place would be
-    at another depth in each view.
+    at another depth in each view. Where fewer than 5 % of the cells stand out of flat ground both
+    quantiles are the ground's; the range is then the full one, highest less lowest. A range up to
+    1e-5 of the largest depth is taken for rounding, and counts as 0.
 
     Args:
         query: [N, h, w] depth of the cells, NaN where unknown.
@@ -65,19 +76,29 @@ def normalise_depth(
         both, in the same shapes; 0 where the range is 0, NaN where unknown.
 
     Raises:
-        InputError: ``least_range`` out of range.
+        InputError: ``least_range`` out of range, or depths that are not of the same samples.
     """
-    if not 0 <= least_range < math.inf:
-        raise InputError("least_range", least_range, "a finite number of 0 or more")
+    return _normalised(query, key, least_range)[:2]
+
+
+def _normalised(query: Tensor, key: Tensor, least_range: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Both depths, and whose range is the full one: [N] boolean."""
+    check_least_range(least_range)
+    if query.ndim != 3 or key.ndim != 3 or len(query) != len(key):
+        got = [tuple(query.shape), tuple(key.shape)]
+        raise InputError("depth", got, "[N, h, w] and [N, h', w'] of the same samples")
     dtype = torch.promote_types(query.dtype, torch.float32)
     query, key = query.to(dtype), key.to(dtype)
     both = torch.cat([query.flatten(1), key.flatten(1)], dim=1)
     low, middle, high = both.nanquantile(both.new_tensor([SPREAD[0], 0.5, SPREAD[1]]), dim=1)
-    width = (high - low).clamp(min=least_range)
-    # Without a range all depths but a few are equal: nothing is a step.
-    scale = torch.where(width > 0, 1 / width, 0)
+    lowest, highest = both.nanquantile(both.new_tensor([0.0, 1.0]), dim=1)
+    noise = NOISE * torch.maximum(lowest.abs(), highest.abs())
+    robust = high - low
+    full = (robust <= noise) & (highest - lowest > noise)
+    width = torch.where(full, highest - lowest, robust)
+    scale = torch.where(width > noise, 1 / width.clamp(min=least_range), 0)
     query, key = ((depth - middle[:, None, None]) * scale[:, None, None] for depth in (query, key))
-    return query, key
+    return query, key, full
 
 
 @torch.no_grad()
@@ -114,7 +135,7 @@ def depth_positives(
         InputError: a shape that does not fit, or a setting out of range.
     """
     check_depth(mode, depth_threshold, sigma)
-    wanted = (len(depth_query), depth_query[0].numel(), depth_key[0].numel())
+    wanted = (len(depth_query), *(depth.shape[1:].numel() for depth in (depth_query, depth_key)))
     if depth_query.ndim != 3 or depth_key.ndim != 3 or tuple(positives.shape) != wanted:
         got = [tuple(given.shape) for given in (positives, depth_query, depth_key)]
         raise InputError("positives", got, "[N, h * w, h' * w'], depths [N, h, w] and [N, h', w']")
@@ -145,8 +166,7 @@ class DepthFilter(nn.Module):
         """
         super().__init__()
         check_depth(mode, depth_threshold, sigma)
-        if not 0 <= least_range < math.inf:
-            raise InputError("least_range", least_range, "a finite number of 0 or more")
+        check_least_range(least_range)
         self.mode, self.depth_threshold = mode, depth_threshold
         self.sigma, self.least_range = sigma, least_range
 
@@ -159,14 +179,16 @@ class DepthFilter(nn.Module):
         cells_key: tuple[int, int],
     ) -> DepthOutput:
         """Filter ``positives`` by depths of views in pixels, [N, H, W]; cells are (h, w)."""
-        depths = normalise_depth(
-            pool_depth(depth_query, cells_query),
-            pool_depth(depth_key, cells_key),
-            least_range=self.least_range,
+        query, key, full = _normalised(
+            pool_depth(depth_query, cells_query), pool_depth(depth_key, cells_key), self.least_range
         )
-        return depth_positives(
-            positives, *depths, self.mode, depth_threshold=self.depth_threshold, sigma=self.sigma
-        )
+        kept, logged = depth_positives(
+            positives, query, key, self.mode,
+            depth_threshold=self.depth_threshold, sigma=self.sigma,
+        )  # fmt: skip
+        overlap = positives.sum((1, 2)) > 0
+        logged["depth_full_range_share"] = (overlap & full).sum() / overlap.sum()
+        return DepthOutput(kept, logged)
 
 
 def check_depth(mode: Mode, depth_threshold: float, sigma: float) -> None:
@@ -178,6 +200,16 @@ def check_depth(mode: Mode, depth_threshold: float, sigma: float) -> None:
     choose("mode", mode, get_args(Mode.__value__))
     positive("depth_threshold", depth_threshold)
     positive("sigma", sigma)
+
+
+def check_least_range(least_range: float) -> None:
+    """Refuse a smallest range that :func:`normalise_depth` does not take.
+
+    Raises:
+        InputError: it is below 0, NaN or infinite.
+    """
+    if not 0 <= least_range < math.inf:
+        raise InputError("least_range", least_range, "a finite number of 0 or more")
 
 
 def _with_fallback(positives: Tensor, kept: Tensor) -> DepthOutput:

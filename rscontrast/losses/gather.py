@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from rscontrast.errors import TrainingError
+
 
 def gather_embeddings(z: Tensor) -> Tensor:
     """Concatenate the embeddings of all ranks, in rank order, with gradient to every rank.
@@ -21,11 +23,27 @@ def gather_embeddings(z: Tensor) -> Tensor:
 
     Returns:
         [ranks * N, D]; ``z`` itself where no process group is initialised.
+
+    Raises:
+        TrainingError: ranks differ in N or in the size of a sample; on all of them.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return z
+    _require_one_shape(z)
     gathered: Tensor = _Gather.apply(z)
     return gathered
+
+
+def _require_one_shape(z: Tensor) -> None:
+    """Gathered tensors of other sizes are garbage, or the end of the process."""
+    mine = torch.tensor([len(z), z.numel()], device=z.device)
+    each = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(each, mine)
+    sizes = torch.stack(each).tolist()
+    if any(size != sizes[0] for size in sizes):
+        shown = ", ".join(f"{count} ({numbers} numbers)" for count, numbers in sizes)
+        remedy = "all ranks need batches of one size: drop the last one"
+        raise TrainingError(f"samples of the ranks: {shown}; {remedy}")
 
 
 class _Gather(torch.autograd.Function):

@@ -168,17 +168,26 @@ class _Thresholds(Held):
         super().__init__(size=size, temperature=temperature, false_share=false_share, rate=rate)
         self.register_buffer("thresholds", torch.ones(size))
 
-    def step(self, contrast: Contrast, index: Tensor) -> Tensor:
-        """Thresholds of the batch, [N]; in training they are moved first, and kept."""
-        if index.shape != contrast.positive.shape[:1] and 2 * len(index) != len(contrast.positive):
-            raise InputError("index", tuple(index.shape), "[N], one a sample")
-        current = self.thresholds[index]
+    def step(self, contrast: Contrast, index: Tensor, count: int) -> Tensor:
+        """Thresholds of the batch, [N]: in training moved first, and kept; else 1, NT-Xent."""
         if not self.training:
-            return current
+            return self.thresholds.new_ones(count)
+        self._check_index(index, count)
         settings = {name: self.settings[name] for name in ("false_share", "rate")}
-        moved = step_thresholds(contrast, current, **settings).to(current.dtype)
-        self.thresholds[index] = moved
-        return moved
+        moved = step_thresholds(contrast, self.thresholds[index], **settings)
+        moved = moved.to(self.thresholds.dtype)
+        # A sample may come twice: as query of either date.
+        self.thresholds.scatter_reduce_(0, index, moved, "mean", include_self=False)
+        return self.thresholds[index]
+
+    def _check_index(self, index: Tensor, count: int) -> None:
+        if tuple(index.shape) != (count,) or index.dtype != torch.int64:
+            got = f"{index.dtype} {tuple(index.shape)}"
+            raise InputError("index", got, f"int64 ({count},), one a sample")
+        first, last = int(index.min()), int(index.max())
+        if first < 0 or last >= len(self.thresholds):
+            allowed = f"0 to {len(self.thresholds) - 1}: size is the number of samples to train on"
+            raise InputError("index", [first, last], allowed)
 
 
 class GloFNDLoss(_Thresholds):
@@ -190,7 +199,7 @@ class GloFNDLoss(_Thresholds):
         """Check and keep the arguments; all thresholds start at 1, which is NT-Xent.
 
         Args:
-            size: number of samples of the data set.
+            size: number of samples of the data set; of a cache, that of its pairs.
             temperature: see :func:`glofnd`.
             false_share: see :func:`step_thresholds`; as ``rate``.
             rate: above 0; its default is ours, and untuned.
@@ -209,9 +218,15 @@ class GloFNDLoss(_Thresholds):
         weight: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> LossOutput:
-        """Move the thresholds of the samples at ``index`` [N]; then see :func:`glofnd`."""
+        """Move the thresholds of the samples at ``index`` [N]; then see :func:`glofnd`.
+
+        Out of training no threshold is read: numbers of a validation are of other samples.
+
+        Raises:
+            InputError: also an index that is not int64 [N] below ``size``.
+        """
         contrast = batch_contrast(view1, view2, self.settings["temperature"], weight, labels)
-        return _loss(contrast, self.step(contrast, index).repeat(2))
+        return _loss(contrast, self.step(contrast, index, len(view1)).repeat(2))
 
 
 class QueueGloFNDLoss(_Thresholds):
@@ -244,7 +259,13 @@ class QueueGloFNDLoss(_Thresholds):
         labels: Tensor | None = None,
         queue_labels: Tensor | None = None,
     ) -> LossOutput:
-        """Move the thresholds of the samples at ``index`` [N]; then see :func:`queue_glofnd`."""
+        """Move the thresholds of the samples at ``index`` [N]; then see :func:`queue_glofnd`.
+
+        Out of training no threshold is read: numbers of a validation are of other samples.
+
+        Raises:
+            InputError: also an index that is not int64 [N] below ``size``.
+        """
         temperature = self.settings["temperature"]
         contrast = queue_contrast(query, key, queue, temperature, weight, labels, queue_labels)
-        return _loss(contrast, self.step(contrast, index))
+        return _loss(contrast, self.step(contrast, index, len(query)))

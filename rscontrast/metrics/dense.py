@@ -23,10 +23,13 @@ def coupling(alone: Tensor, surrounded: Tensor, valid: Tensor | None = None) -> 
         a scalar; NaN where nothing is valid.
 
     Raises:
-        InputError: shapes that differ.
+        InputError: shapes that differ, or ``valid`` that is not boolean.
     """
     if alone.shape != surrounded.shape or alone.ndim != 4:
         raise InputError("surrounded", tuple(surrounded.shape), f"{tuple(alone.shape)}, 4 axes")
+    if valid is not None and (valid.shape != alone[:, 0].shape or valid.dtype != torch.bool):
+        got = f"{valid.dtype} {tuple(valid.shape)}"
+        raise InputError("valid", got, f"bool {tuple(alone[:, 0].shape)}")
     change = 1 - cosine_similarity(_precise(alone), _precise(surrounded), dim=1)
     return change.mean() if valid is None else change[valid].mean()
 
@@ -55,6 +58,8 @@ def positional_leakage(train: Tensor, test: Tensor, *, ridge: float = 1e-3) -> T
         raise InputError("test", tuple(test.shape), f"[M, {', '.join(map(str, train.shape[1:]))}]")
     known, places = _rows(train)
     asked, wanted = _rows(test)
+    if len(known) == 0:
+        return known.new_full((), torch.nan)
     mean = known.mean(0)
     known, asked = known - mean, asked - mean
     count = train.shape[2] * train.shape[3]

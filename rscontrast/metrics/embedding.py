@@ -71,9 +71,9 @@ def effective_rank(embeddings: Tensor) -> Tensor:
         a scalar; 1 where all embeddings are 0.
 
     Raises:
-        InputError: another shape.
+        InputError: another shape, or an embedding that is not finite.
     """
-    values: Tensor = torch.linalg.svdvals(_fine("embeddings", embeddings))
+    values: Tensor = torch.linalg.svdvals(_finite("embeddings", embeddings))
     total = values.sum()
     share = torch.where(total > 0, values / total, torch.zeros_like(values))
     return (-torch.xlogy(share, share)).sum().exp()
@@ -164,11 +164,12 @@ def knn_predict(
         [N] classes.
 
     Raises:
-        InputError: shapes that do not fit, or a number out of range.
+        InputError: shapes that do not fit, an embedding that is not finite, or a number out of
+            range.
     """
     whole("k", k)
     positive("temperature", temperature)
-    known, asked = _unit("train", train), _unit("test", test)
+    known, asked = _unit("train", _finite("train", train)), _unit("test", _finite("test", test))
     classes = _classes(known, labels, asked)
     found = []
     for start in range(0, len(asked), BLOCK):
@@ -201,10 +202,11 @@ def probe_predict(train: Tensor, labels: Tensor, test: Tensor, *, ridge: float =
         [N] classes.
 
     Raises:
-        InputError: shapes that do not fit, or ``ridge`` out of range.
+        InputError: shapes that do not fit, an embedding that is not finite, or ``ridge`` out of
+            range.
     """
     positive("ridge", ridge)
-    known, asked = _fine("train", train).double(), _fine("test", test).double()
+    known, asked = _finite("train", train).double(), _finite("test", test).double()
     classes = _classes(known, labels, asked)
     mean, std = known.mean(0), known.std(0, correction=0)
     std = torch.where(std > 0, std, torch.ones_like(std))
@@ -241,6 +243,14 @@ def _fine(name: str, embeddings: Tensor, *, least: int = 1) -> Tensor:
     if len(shape) != 2 or shape[0] < least or shape[1] < 1:
         raise InputError(name, shape, f"a shape [N, D] with N >= {least} and D >= 1")
     return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+
+
+def _finite(name: str, embeddings: Tensor) -> Tensor:
+    fine = _fine(name, embeddings)
+    if not fine.isfinite().all():
+        bad = int((~fine.isfinite()).any(1).sum())
+        raise InputError(name, f"{bad} of {len(fine)} with NaN or infinity", "finite embeddings")
+    return fine
 
 
 def _unit(name: str, embeddings: Tensor, *, least: int = 1) -> Tensor:

@@ -160,12 +160,11 @@ def _glofnd(queue: bool) -> Case:
         return (queue_glofnd if queue else glofnd)(*inputs, thresholds, **kwargs)
 
     class Module(QueueGloFNDLoss if queue else GloFNDLoss):
-        """Not in training, so that it leaves its thresholds, and with its index."""
+        """Of a rate that leaves its thresholds, and with its index."""
 
         def __init__(self, **kwargs: Any) -> None:
-            super().__init__(size=64, **kwargs)
+            super().__init__(size=64, rate=1e-30, **kwargs)
             self.thresholds.fill_(THRESHOLD)
-            self.eval()
 
         def forward(self, *inputs: Tensor, **kwargs: Any) -> LossOutput:
             index = torch.arange(len(inputs[0]))

@@ -72,6 +72,14 @@ def test_nothing_usable_is_0_with_a_gradient_of_0(drawn):
     assert (prediction.grad == 0).all()
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_vector_of_length_0_has_a_finite_gradient(drawn, side):
+    given = [z.detach().clone() for z in drawn[:2]]
+    given[side][2] = 0
+    byol(given[0].requires_grad_(), given[1]).loss.backward()
+    assert given[0].grad.abs().max() < 10
+
+
 def test_equal_is_0_opposite_is_4_and_half_precision_is_raised(drawn):
     z = drawn[0].detach().to(torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
@@ -89,3 +97,7 @@ def test_shapes_are_checked(drawn):
         byol(prediction[:, 0], key)
     with pytest.raises(InputError, match=r"weight: got \(2,\)"):
         byol(prediction, key, weight=weight[:2])
+    for bad in (-0.1, math.nan, math.inf):
+        weight[1] = bad
+        with pytest.raises(InputError, match=r"weight: got .*; allowed: 0 or more, finite"):
+            byol(prediction, key, weight=weight)

@@ -26,6 +26,7 @@ from rscontrast.losses import (
     decoupling,
     dense_info_nce,
     depositioning,
+    depth_positives,
     mask_positives,
     matched_positives,
     pixpro,
@@ -149,8 +150,7 @@ class TestEveryDenseLoss:
             weight = torch.tensor([1.0, 1.0, 0.0, 1.0])
             found = case.function(query, key, positives, weight=weight)
             torch.testing.assert_close(found.loss, expected.loss, rtol=1e-12, atol=0)
-            named = {k: v for k, v in found.diagnostics.items() if k != "kept_share"}
-            for name, diagnostic in named.items():
+            for name, diagnostic in found.diagnostics.items():
                 torch.testing.assert_close(diagnostic, expected.diagnostics[name])
             got = gradient(case.function, query, key, positives, weight=weight)
             assert (got[2] == 0).all()
@@ -201,7 +201,10 @@ class TestEveryDenseLoss:
             query = torch.full_like(query, value)
         if nothing in ("weight", "all", "key_valid"):
             key = torch.full_like(key, value)
-        assert case.function(query, key, positives, **kwargs).loss == 0
+        output = case.function(query, key, positives, **kwargs)
+        assert output.loss == 0
+        if "weight" in kwargs:
+            assert all(value.isnan() for value in output.diagnostics.values())
         assert (gradient(case.function, query, key, positives, **kwargs) == 0).all()
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -268,6 +271,15 @@ class TestEveryDenseLoss:
             case.function(query, key, positives, weight=torch.ones(3))
         with pytest.raises(InputError, match=r"^key_valid: got \(4, 3, 2\)"):
             case.function(query, key, positives, key_valid=torch.ones(4, 3, 2) > 0)
+        for name in ("query_valid", "key_valid"):
+            with pytest.raises(InputError, match=rf"^{name}: got .* of bool, not torch.float32"):
+                case.function(query, key, positives, **{name: torch.ones(4, *CELLS)})
+
+    @pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf])
+    def test_bad_weight(self, case: Case, bad: float) -> None:
+        weight = torch.tensor([1.0, bad, 1.0, 1.0])
+        with pytest.raises(InputError, match=r"^weight: got .*; allowed: 0 or more, finite"):
+            case.function(*make_maps(), weight=weight)
 
 
 @pytest.mark.parametrize("name", ["pixpro", "dense_info_nce", "dense_info_nce-queue"])
@@ -336,6 +348,26 @@ def test_dense_info_nce_equals_the_loop(
     torch.testing.assert_close(gradient(run, *maps), gradient(literal, *maps))
 
 
+@pytest.mark.parametrize("mode", ["hard", "soft"])
+def test_pairs_that_depth_takes_away_are_no_negatives(mode: str) -> None:
+    """A soft weight that underflows is no step in the loss: it is what is left of it."""
+    query, key, near = make_maps()
+    depth = torch.rand(4, *CELLS, generator=torch.Generator().manual_seed(2))
+    kept = depth_positives(near, depth, depth.flip(1), mode, sigma=0.01).positives
+    assert ((kept == 0) & near).any()
+    run = partial(dense_info_nce, near=near)
+    expected = oracle.dense_info_nce(query, key, kept, None, torch.ones(4), 0.2, near)
+    torch.testing.assert_close(run(query, key, kept).loss, expected)
+    tiny = torch.where(near & (kept == 0), 1e-30, kept)
+    torch.testing.assert_close(run(query, key, kept).loss, dense_info_nce(query, key, tiny).loss)
+    assert torch.equal(run(query, key, kept).loss, DenseInfoNCE()(query, key, kept, near=near).loss)
+    assert torch.equal(
+        run(query, key, kept).loss, run(query, key, kept, near=near & (kept == 0)).loss
+    )
+    with pytest.raises(InputError, match=r"^near: got \(3, 6, 6\)"):
+        dense_info_nce(query, key, kept, near=near[:3])
+
+
 def test_pixpro_of_equal_views_is_minus_2() -> None:
     query, _, _ = make_maps()
     same = torch.eye(6).expand(4, -1, -1)
@@ -392,6 +424,8 @@ def test_decoupling_equals_pixpro_of_the_kept_cells() -> None:
     assert output.diagnostics["kept_share"] == kept.double().mean()
     with pytest.raises(InputError, match=r"^kept: got \(4, 3, 2\)"):
         decoupling(query, key, kept.transpose(1, 2))
+    with pytest.raises(InputError, match=r"^kept: got .* of bool, not torch.float64"):
+        decoupling(query, key, kept.double())
 
 
 def test_depositioning_of_one_region_is_minus_2() -> None:
@@ -413,6 +447,36 @@ def test_mask_positives_takes_rows_columns_and_samples() -> None:
     assert found[0].isnan().tolist() == [[True, True, False], [False, False, False]]
     assert (found[1] == 0).all()
     assert mask_positives(positives > 0, weight=torch.ones(2)).dtype == torch.bool
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("weight", torch.ones(3)),
+        ("weight", torch.tensor([1.0, -1.0])),
+        ("query_valid", torch.ones(2, 1, 2)),
+        ("query_valid", torch.ones(2, 1, 3) > 0),
+        ("key_valid", torch.ones(1, 1, 3) > 0),
+        ("key_valid", torch.ones(2, 3) > 0),
+    ],
+)
+def test_mask_positives_refuses(name: str, bad: Tensor) -> None:
+    with pytest.raises(InputError, match=f"^{name}: got"):
+        mask_positives(torch.ones(2, 2, 3), **{name: bad})
+    with pytest.raises(InputError, match=r"^positives: got \(2, 3\)"):
+        mask_positives(torch.ones(2, 3), **{name: bad})
+
+
+def test_matched_positives_refuse() -> None:
+    query, key, _ = make_maps()
+    for bad in (key[:, :4], key[:3], key[0]):
+        with pytest.raises(InputError, match=r"^key: got"):
+            matched_positives(query, bad)
+    with pytest.raises(InputError, match=r"^query: got"):
+        matched_positives(query[0], key)
+    for valid in (torch.ones(4, 3, 2) > 0, torch.ones(4, *CELLS), torch.ones(3, *CELLS) > 0):
+        with pytest.raises(InputError, match=r"^key_valid: got"):
+            matched_positives(query, key, key_valid=valid)
 
 
 def test_matched_positives_are_the_most_similar_valid_cells() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rscontrast.augment import PairViews
 from rscontrast.errors import InputError
 from rscontrast.losses import (
     DepthFilter,
@@ -16,6 +17,7 @@ from rscontrast.losses import (
     pixpro,
     pool_depth,
 )
+from rscontrast.types import SensorContract
 from tests.losses.test_dense import CELLS, gradient, make_maps
 from tests.oracles import dense as oracle
 
@@ -27,6 +29,12 @@ def make_depths(count: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
     first = 30 * torch.rand(count, *CELLS, generator=generator, dtype=torch.float64)
     second = 30 * torch.rand(count, *CELLS, generator=generator, dtype=torch.float64)
     return first, second
+
+
+def make_pixels(count: int = 4) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    shape = (count, 16, 24)
+    return tuple(torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2))
 
 
 @pytest.mark.parametrize("unknown", [False, True])
@@ -60,6 +68,50 @@ def test_constant_or_unknown_depth_gives_the_loss_exactly(mode: str, height: flo
         assert torch.equal(
             gradient(loss, query, key, found.positives), gradient(loss, query, key, positives)
         )
+
+
+def flat_ground(height: float, side: int = 224) -> Tensor:
+    """[4, side, side] of one height, 2 % of it unknown."""
+    ground = torch.full((4, side, side), height)
+    generator = torch.Generator().manual_seed(1)
+    return ground.masked_fill_(torch.rand(ground.shape, generator=generator) < 0.02, math.nan)
+
+
+@pytest.mark.parametrize("height", [812.3, 3.7, -427.1, 8848.9])
+@pytest.mark.parametrize("mode", MODES)
+def test_flat_ground_with_holes_gives_the_loss_exactly(mode: str, height: float) -> None:
+    """By the filter alone, and by views that resample the ground in float32."""
+    ground = flat_ground(height)
+    bands = SensorContract(("red",), 2.5, (0.0,), (1.0,))
+    torch.manual_seed(0)
+    batch = {"image": torch.rand(4, 2, 1, 224, 224), "depth": ground.unsqueeze(1)}
+    views = PairViews(bands, 160)(batch)["depth"].flatten(2, -3).squeeze(2)
+    every = torch.ones(4, 49, 49)
+    for query, key in ((ground, ground.flip(2)), views.unbind(1)):
+        found = DepthFilter(mode)(every, query, key, (7, 7), (7, 7))
+        assert torch.equal(found.positives, every)
+        assert set(found.diagnostics) == {
+            "depth_kept_share", "depth_fallback_share", "depth_full_range_share"
+        }  # fmt: skip
+        assert found.diagnostics["depth_kept_share"] == 1
+        assert found.diagnostics["depth_full_range_share"] == 0
+
+
+@pytest.mark.parametrize("ground", [0.0, 812.3])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_lone_building_on_flat_ground_is_told_from_the_street(mode: str, ground: float) -> None:
+    """2 of 49 cells: both quantiles are the street's."""
+    street = torch.full((2, 224, 224), ground)
+    built = street.clone()
+    built[0, :32, :64] += 6
+    every = torch.ones(2, 49, 49)
+    found = DepthFilter(mode)(every, built, built, (7, 7), (7, 7))
+    assert (found.positives[0, :2, 2:] < 1e-20).all()
+    assert (found.positives[0, 2:, :2] < 1e-20).all()
+    assert (found.positives[0, :2, :2] == 1).all()
+    assert (found.positives[0, 2:, 2:] == 1).all()
+    assert torch.equal(found.positives[1], every[1])
+    assert found.diagnostics["depth_full_range_share"] == 0.5
 
 
 def test_hard_filter_separates_a_roof_from_the_street() -> None:
@@ -130,8 +182,7 @@ def test_unknown_pixels_are_left_out_of_a_cell() -> None:
 
 def test_the_module_pools_normalises_and_filters() -> None:
     _, _, positives = make_maps()
-    generator = torch.Generator().manual_seed(3)
-    first, second = (torch.rand(4, 16, 24, generator=generator) for _ in range(2))
+    first, second = make_pixels()
     for mode in MODES:
         found = DepthFilter(mode, depth_threshold=0.2, sigma=0.3)(
             positives, first, second, CELLS, CELLS
@@ -143,12 +194,18 @@ def test_the_module_pools_normalises_and_filters() -> None:
 
 
 def test_multi_scale_is_the_sum_over_grids() -> None:
-    parts = {}
+    """Each with the depth of its own cells: the literal loops, on each grid."""
+    parts, expected = {}, []
+    first, second = make_pixels(2)
     for stride, cells in (("32", (2, 2)), ("16", (4, 4)), ("8", (8, 8))):
         query, key, positives = make_maps(2, 5, cells)
-        parts[stride] = pixpro(query, key, positives)
-    whole = combine(parts)
-    torch.testing.assert_close(whole.loss, sum(part.loss for part in parts.values()))
+        kept, _ = DepthFilter("soft", sigma=0.3)(positives, first, second, cells, cells)
+        assert 0 < kept.sum() < positives.sum()
+        parts[stride] = pixpro(query, key, kept)
+        depths = pool_depth(first, cells), pool_depth(second, cells)
+        literal, _ = oracle.depth_filter(positives, *depths, "soft", 0.3)
+        expected.append(oracle.pixpro(query, key, literal, torch.ones(2)))
+    torch.testing.assert_close(combine(parts).loss, sum(expected))
 
 
 @pytest.mark.parametrize(
@@ -172,3 +229,13 @@ def test_bad_shapes() -> None:
         pool_depth(torch.ones(1, 1, 4, 4), (2, 2))
     with pytest.raises(InputError, match="least_range: got"):
         normalise_depth(torch.ones(1, 2, 2), torch.ones(1, 2, 2), least_range=math.nan)
+    with pytest.raises(InputError, match=r"depth: got \[\(1, 2, 2\), \(3, 2, 2\)\]"):
+        normalise_depth(torch.ones(1, 2, 2), torch.ones(3, 2, 2))
+    with pytest.raises(InputError, match="positives: got"):
+        depth_positives(torch.ones(1, 4, 4), torch.ones(0, 2, 2), torch.ones(0, 2, 2))
+
+
+def test_no_sample_keeps_no_positive() -> None:
+    found = depth_positives(torch.ones(0, 4, 4), torch.ones(0, 2, 2), torch.ones(0, 2, 2))
+    assert found.positives.shape == (0, 4, 4)
+    assert found.diagnostics["depth_kept_share"].isnan()

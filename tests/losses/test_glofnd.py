@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from rscontrast.errors import InputError
-from rscontrast.losses import GloFNDLoss, QueueGloFNDLoss, glofnd, queue_glofnd
+from rscontrast.losses import BATCH, GloFNDLoss, QueueGloFNDLoss, glofnd, queue_glofnd
 from rscontrast.losses.contrast import batch_contrast, queue_contrast
 from rscontrast.losses.glofnd import step_thresholds
-from tests.losses.cases import QUEUE_CASES, make_views
+from rscontrast.tasks.chosen import chosen_loss
+from tests.losses.cases import BATCH_CASES, QUEUE_CASES, Case, make_views
 from tests.losses.test_losses import assert_same
 from tests.oracles import contrastive as oracle
 
@@ -60,10 +61,6 @@ def test_thresholds_reach_the_quantile(queue: bool) -> None:
 
 def test_thresholds_move_in_training_only_and_not_of_removed_samples() -> None:
     module, views = GloFNDLoss(6, false_share=0.3), make_views()
-    module.eval()
-    module(*views, index=torch.arange(6))
-    assert (module.thresholds == 1).all()
-    module.train()
     weight = torch.tensor([1.0, 0, 1, 1, 1, 1])
     module(*views, index=torch.arange(6), weight=weight)
     assert module.thresholds.tolist() == pytest.approx([0.7, 1, 0.7, 0.7, 0.7, 0.7])
@@ -83,6 +80,55 @@ def test_bad_settings(module: type[GloFNDLoss | QueueGloFNDLoss]) -> None:
             module(**settings)
 
 
-def test_bad_index() -> None:
-    with pytest.raises(InputError, match=r"index: got \(5,\)"):
-        GloFNDLoss(6)(*make_views(), index=torch.arange(5))
+@pytest.mark.parametrize("case", [BATCH_CASES[0], QUEUE_CASES[0]], ids=str)
+def test_out_of_training_no_threshold_is_read_or_moved(case: Case) -> None:
+    """Of another data set's numbers: it is the plain loss."""
+    module = (QueueGloFNDLoss if case.queue else GloFNDLoss)(6, temperature=0.5).eval()
+    module.thresholds.fill_(-0.5)
+    found = module(*case.inputs(), index=torch.arange(6) + 90)
+    torch.testing.assert_close(found.loss, case.loss(*case.inputs()))
+    assert found.diagnostics["false_negative_share"] == 0
+    assert (module.thresholds == -0.5).all()
+
+
+@pytest.mark.parametrize("queue", [False, True])
+def test_a_sample_that_comes_twice_takes_the_mean(queue: bool) -> None:
+    inputs, index = QUEUE_CASES[0].inputs(), torch.tensor([4, 1, 4, 0, 2, 3])
+    module = QueueGloFNDLoss(6, 0.5, 0.3, 0.8) if queue else GloFNDLoss(6, 0.5, 0.3, 0.8)
+    module.thresholds.fill_(0.2)
+    contrast = queue_contrast(*inputs, 0.5) if queue else batch_contrast(*inputs[:2], 0.5)
+    single = step_thresholds(contrast, torch.full((6,), 0.2), 0.3, 0.8)
+    assert single[0] != single[2]
+    module(*(inputs if queue else inputs[:2]), index=index)
+    expected = torch.stack(
+        [single[3], single[1], single[4], single[5], (single[0] + single[2]) / 2]
+    )
+    torch.testing.assert_close(module.thresholds[:5], expected)
+    assert module.thresholds[5] == 0.2
+
+
+@pytest.mark.parametrize("queue", [False, True])
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (torch.arange(5), r"^index: got 'torch.int64 \(5,\)'; allowed: int64 \(6,\)"),
+        (torch.arange(3), r"^index: got 'torch.int64 \(3,\)'"),
+        (torch.arange(12), r"^index: got 'torch.int64 \(12,\)'"),
+        (torch.arange(6).unsqueeze(0), r"^index: got 'torch.int64 \(1, 6\)'"),
+        (torch.arange(6.0), r"^index: got 'torch.float32 \(6,\)'"),
+        (torch.ones(6, dtype=torch.bool), r"^index: got 'torch.bool \(6,\)'"),
+        (torch.arange(6) + 1, r"^index: got \[1, 6\]; allowed: 0 to 5: size is the number of"),
+        (torch.arange(6) - 1, r"^index: got \[-1, 4\]; allowed: 0 to 5"),
+    ],
+)
+def test_bad_index_moves_nothing(queue: bool, index: torch.Tensor, message: str) -> None:
+    module = QueueGloFNDLoss(6) if queue else GloFNDLoss(6)
+    inputs = QUEUE_CASES[0].inputs()
+    with pytest.raises(InputError, match=message):
+        module(*(inputs if queue else inputs[:2]), index=index)
+    assert (module.thresholds == 1).all()
+
+
+def test_without_a_size_it_is_told_what_is_missing() -> None:
+    with pytest.raises(InputError, match=r"loss_args: got .*missing.*'size'"):
+        chosen_loss(BATCH, "glofnd", 0.5, None)

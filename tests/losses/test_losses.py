@@ -155,6 +155,14 @@ class TestEveryLoss:
         assert -1e-5 <= value <= math.log(8) + 1e-5
         assert all(x.abs().max() < 1e-3 for x in gradients)
 
+    def test_an_embedding_of_length_0_has_a_finite_gradient(self, case: Case) -> None:
+        inputs = case.inputs()
+        for x in case.per_sample(inputs):
+            x[2] = 0
+        value, *gradients = value_and_gradients(case, case.loss, inputs)
+        assert value.isfinite()
+        assert all(x.abs().max() < 10 for x in gradients)
+
     def test_nan_is_not_hidden(self, case: Case) -> None:
         for which in range(len(case.inputs())):
             inputs = case.inputs()

@@ -11,11 +11,27 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from rscontrast.errors import TrainingError
 from rscontrast.losses import GloFNDLoss, gather_embeddings
 from tests.losses.cases import CASES, Case, make_views
 
 WEIGHT = torch.tensor([1, 0.5, 1, 0, 2, 1, 0, 1]).double()
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 0, 1])
+UNEVEN = (
+    [
+        torch.ones(3, 2),
+        torch.ones(3, 2, requires_grad=True),
+        torch.ones(2, 3),
+        torch.ones(2).long(),
+    ],
+    [
+        torch.ones(2, 2),
+        torch.ones(2, 2, requires_grad=True),
+        torch.ones(2, 2),
+        torch.ones(3).long(),
+    ],
+)
+"""Of each rank: what is of another shape on the other one."""
 THREE = torch.float64, torch.int64, torch.bool
 
 
@@ -59,13 +75,22 @@ def _all(encoder: nn.Module, mine: slice) -> dict[str, dict[str, Tensor]]:
     return found | {"thresholds": _thresholds(mine), "gathered": _gathered(mine)}
 
 
+def _refused(z: Tensor) -> str:
+    try:
+        gather_embeddings(z)
+    except TrainingError as error:
+        return str(error)
+    return "gathered"
+
+
 def _rank(rank: int, folder: str) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
     encoder = DistributedDataParallel(_encoder())
-    torch.save(_all(encoder, slice(4 * rank, 4 * rank + 4)), f"{folder}/{rank}.pt")
+    found = _all(encoder, slice(4 * rank, 4 * rank + 4))
+    torch.save(found | {"uneven": [_refused(z) for z in UNEVEN[rank]]}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -81,6 +106,13 @@ def test_two_ranks_equal_one_process(ranks: list[dict[str, dict[str, Tensor]]], 
     expected = _all(_encoder(), slice(None))[name]
     for found in ranks:
         torch.testing.assert_close(found[name], expected, equal_nan=True)
+
+
+def test_ranks_of_other_sizes_are_refused_on_all(ranks: list[dict[str, list[str]]]) -> None:
+    for found in ranks:
+        first, *rest = found["uneven"]
+        assert first.startswith("samples of the ranks: 3 (6 numbers), 2 (4 numbers); all ranks")
+        assert all("drop the last one" in message for message in rest)
 
 
 def test_gather_without_ranks_is_the_tensor_itself() -> None:

@@ -66,7 +66,16 @@ def test_features_that_are_all_equal_give_chance() -> None:
     assert positional_leakage(same, same) == 0.25
 
 
+def test_no_features_give_no_number() -> None:
+    some, none = noise(3, 4, 2, 2), noise(0, 4, 2, 2)
+    for train, test in ((none, some), (some, none), (none, none)):
+        assert positional_leakage(train, test).isnan()
+
+
 def test_bad_input() -> None:
+    for valid in (torch.ones(2, 2, 2), torch.ones(2, 2, 3) > 0):
+        with pytest.raises(InputError, match=r"valid: got .*; allowed: bool \(2, 2, 2\)"):
+            coupling(noise(2, 4, 2, 2), noise(2, 4, 2, 2), valid)
     with pytest.raises(InputError, match="surrounded: got"):
         coupling(noise(2, 4, 2, 2), noise(2, 4, 2, 3))
     with pytest.raises(InputError, match="test: got"):

@@ -172,6 +172,22 @@ def test_what_cannot_be_is_refused(call, words):
         call(drawn(10, 4))
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_is_refused_by_name(bad):
+    z, labels = drawn(10, 4), torch.arange(10)
+    spoilt = z.clone()
+    spoilt[3, 1] = bad
+    for call, name in (
+        (lambda: effective_rank(spoilt), "embeddings"),
+        (lambda: knn_predict(spoilt, labels, z), "train"),
+        (lambda: knn_predict(z, labels, spoilt), "test"),
+        (lambda: probe_predict(spoilt, labels, z), "train"),
+        (lambda: probe_predict(z, labels, spoilt), "test"),
+    ):
+        with pytest.raises(InputError, match=f"{name}: got '1 of 10 with NaN or infinity'"):
+            call()
+
+
 def test_accuracy_is_a_share():
     assert accuracy(torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 1, 2])).item() == 0.75
     assert math.isnan(accuracy(torch.zeros(0), torch.zeros(0)))

@@ -60,14 +60,16 @@ def dense_info_nce(
     queue: Tensor | None,
     weight: Tensor,
     temperature: float,
+    near: Tensor | None = None,
 ) -> Tensor:
     """The weighted mean over samples of the mean -log(s_ij / (s_ij + negatives)) of pairs."""
+    near = chosen if near is None else near
     total, count = query.new_zeros((), dtype=torch.float64), 0.0
     for b in range(len(query)):
         others = cells(key[b].detach())
         above, below = query.new_zeros((), dtype=torch.float64), 1e-6
         for i, q in enumerate(cells(query[b])):
-            apart = [k for j, k in enumerate(others) if chosen[b, i, j] == 0]
+            apart = [k for j, k in enumerate(others) if near[b, i, j] == 0]
             negatives = apart if queue is None else list(queue.double())
             noise = sum(torch.exp(cosine(q, n) / temperature) for n in negatives)
             for j, k in enumerate(others):

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchgeo.tasks
 
+from rscontrast.caching import cache
 from rscontrast.datamodules import PairDataModule
 from rscontrast.models import create_encoder, save_encoder
 from rscontrast.stac import write_pairs
@@ -46,25 +47,37 @@ def test_our_simclr_takes_both_layouts(tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["byol", "densecl", "false", "moco", "pixpro", "simclr"])
-def test_their_command_line_finds_our_classes(name, tmp_path):
-    write_items(scenes(), tmp_path / "items.parquet")
-    write_pairs(event_pairs(), tmp_path / "pairs.parquet")
-    given = {
-        "data.init_args.items": tmp_path / "items.parquet",
-        "data.init_args.pairs": tmp_path / "pairs.parquet",
-        "trainer.default_root_dir": tmp_path,
-    }
+def fitted_by_command(name, data, folder):
+    """What TorchGeo's command line saves."""
+    given = {f"data.init_args.{key}": value for key, value in data.items()}
+    given["trainer.default_root_dir"] = folder
     command = [sys.executable, "-m", "torchgeo", "fit", "--config", f"tests/conf/{name}.yaml"]
     command += [part for key, value in given.items() for part in (f"--{key}", str(value))]
     threads = os.environ | {"OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=threads)
     assert run.returncode == 0, run.stderr[-3000:]
-    (written,) = tmp_path.rglob("*.ckpt")
-    state = torch.load(written, weights_only=True, map_location="cpu")
+    (written,) = folder.rglob("*.ckpt")
+    return torch.load(written, weights_only=True, map_location="cpu")
+
+
+@pytest.mark.parametrize("name", ["byol", "densecl", "false", "moco", "pixpro", "simclr"])
+def test_their_command_line_finds_our_classes(name, tmp_path):
+    write_items(scenes(), tmp_path / "items.parquet")
+    write_pairs(event_pairs(), tmp_path / "pairs.parquet")
+    data = {"items": tmp_path / "items.parquet", "pairs": tmp_path / "pairs.parquet"}
+    state = fitted_by_command(name, data, tmp_path)
     assert state["global_step"] == 1
     assert state["hyper_parameters"]["model"] == "tu-resnet10t"
     assert ("positive_threshold" in state["hyper_parameters"]) == (name == "false")
+
+
+def test_their_command_line_trains_a_loss_that_remembers_samples(tmp_path):
+    """Each of the 12 pairs of a cache has moved its own threshold, once in the epoch."""
+    options = {"bands": BANDS, "patch_size": 32, "length": 12, "progress": False}
+    stored = cache(scenes(), event_pairs(), tmp_path / "pairs.zarr", **options)
+    state = fitted_by_command("glofnd", {"cache": stored}, tmp_path)
+    assert state["global_step"] == 3
+    assert (state["state_dict"]["criterion.thresholds"] - 0.99).abs().max() < 1e-6
 
 
 def test_their_segmentation_starts_from_our_encoder(tmp_path):
