@@ -37,6 +37,7 @@ import rscontrast.tasks
 from rscontrast.atomic import write_text
 from rscontrast.augment import PairViews
 from rscontrast.loader import PairLoader
+from rscontrast.losses import LossOutput
 from rscontrast.types import SensorContract
 
 BOUND = 15
@@ -245,13 +246,25 @@ class Counting(Callback):
 
     def __init__(self) -> None:
         self.flops = 0
-        self.calls: list[tuple[nn.Module, tuple[Any, ...], dict[str, Any]]] = []
+        self.calls: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         parts = losses(pl_module)
         self.hooks = [p.register_forward_pre_hook(self._keep, with_kwargs=True) for p in parts]
+        # Losses of cells are functions: what finds their positives, and what is made of these.
+        for name in dense_parts(pl_module):
+            setattr(pl_module, name, self._noting(getattr(pl_module, name)))
 
-    def _keep(self, part: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _noting(self, part: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any, **named: Any) -> Any:
+            self._keep(part, given, named)
+            return part(*given, **named)
+
+        return noted
+
+    def _keep(
+        self, part: Callable[..., Any], given: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
         self.calls.append((part, given, named))
 
     def on_train_batch_start(
@@ -275,6 +288,13 @@ def losses(task: nn.Module) -> list[nn.Module]:
     ]  # fmt: skip
     within = tuple(f"{name}." for name, _ in found)
     return [part for name, part in found if not name.startswith(within)]
+
+
+def dense_parts(task: nn.Module) -> tuple[str, ...]:
+    """Methods of a dense task that make up its loss of cells; none of others."""
+    if not hasattr(task, "level"):
+        return ()
+    return ("_positives" if hasattr(task, "_positives") else "near", "level")
 
 
 def now() -> float:
@@ -321,8 +341,9 @@ def replayed(counting: Counting) -> Callable[[], object] | None:
 
     def run() -> None:
         for part, given, named in counting.calls:
-            loss = part(*map(leaf, given), **{k: leaf(v) for k, v in named.items()})[0]
-            loss.backward()
+            found = part(*map(leaf, given), **{k: leaf(v) for k, v in named.items()})
+            if isinstance(found, LossOutput):
+                found.loss.backward()
 
     return run
 

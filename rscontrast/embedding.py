@@ -116,6 +116,8 @@ class EmbeddingWriter(Callback):
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open a part of this rank."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
+        # Of a run that was killed: a rank without a row writes none of its own.
+        self._part(trainer.global_rank).unlink(missing_ok=True)
         self._file = FrameWriter(self._part(trainer.global_rank))
 
     def on_predict_batch_end(

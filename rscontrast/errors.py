@@ -95,6 +95,17 @@ def whole(argument: str, got: int, *, least: int = 1, multiple: int = 1) -> int:
     return int(got)
 
 
+def flag(argument: str, got: object) -> bool:
+    """Return ``got`` if it is True or False.
+
+    Raises:
+        InputError: it is not; text and numbers are neither.
+    """
+    if not isinstance(got, bool):
+        raise InputError(argument, got, "true or false")
+    return got
+
+
 def height_width(argument: str, got: object) -> tuple[int, int]:
     """Return (H, W), each 1 or more; one number stands for both.
 

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -26,18 +26,31 @@ type Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 PRECISIONS: tuple[Precision, ...] = ("32-true", "16-mixed", "bf16-mixed")
 
 
+RULES = "rules"
+"""Key of a checkpoint under which stands what a run that goes on must share."""
+
+
 class KeepEpoch(Callback):
     """Writes what the last finished epoch gave, and what the run needs to go on from there."""
 
-    def __init__(self, save: Callable[[Path], None], path: Path, state: Path) -> None:
-        """Take what writes a checkpoint, the name that it is written under, and Lightning's."""
-        self.save, self.path, self.state = save, path, state
+    def __init__(
+        self, save: Callable[[Path], None], path: Path, state: Path, rules: Mapping[str, Any] | None
+    ) -> None:
+        """Take what writes a checkpoint and both names; None: the run cannot go on."""
+        self.save, self.path, self.state, self.rules = save, path, state, rules
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write both, each whole or not at all."""
         self.save(self.path)
-        with atomic_path(self.state) as tmp:
-            trainer.save_checkpoint(tmp)
+        if self.rules is not None:
+            with atomic_path(self.state) as tmp:
+                trainer.save_checkpoint(tmp)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say of what run it is."""
+        checkpoint[RULES] = self.rules
 
 
 def fit(
@@ -51,6 +64,7 @@ def fit(
     progress: bool,
     accumulate: int = 1,
     resume: PathOrStr | None = None,
+    rules: Callable[[], Mapping[str, Any]] | None = None,
 ) -> None:
     """Train; the final name appears at the end, until then the last epoch stands beside it.
 
@@ -65,9 +79,11 @@ def fit(
         progress: show a bar.
         accumulate: batches of one optimiser step.
         resume: what an earlier run of the same task and data left beside ``out``.
+        rules: tells what the data is and how it is drawn, once ``data`` is set up: a run goes on
+            only with the same. None: what is needed to go on is not kept.
 
     Raises:
-        InputError: an argument out of range, or ``resume`` is of other hyperparameters.
+        InputError: an argument out of range, or ``resume`` is of a run of others.
         CheckpointError: ``resume`` is no state of a run.
         TrainingError: the loss is not finite, or not one step was made.
         WriteError: the disk does not take the checkpoint.
@@ -77,17 +93,23 @@ def fit(
     partial = out.with_name(f"{out.stem}.partial{out.suffix}")
     state = out.with_name(f"{out.stem}.resume.ckpt")
     whole("accumulate", accumulate)
-    if resume is not None:
-        _require_same(task, resume)
+    choose("precision", precision, PRECISIONS)
+    theirs = None if resume is None else _rules_of(resume)
     data.setup("fit")  # which ours do once: it says whether there is something to validate on
+    own = None
+    if rules is not None:
+        run = {"epochs": epochs, "accumulate": accumulate, "precision": precision}
+        own = _plain({"task": dict(task.hparams)} | run | dict(rules()))
+    if own is not None and theirs is not None:
+        _require_same(own, theirs, str(resume))
     with _quiet():
         trainer = pl.Trainer(
             accelerator="gpu" if torch_device(device).type == "cuda" else "cpu",
             devices=1,
-            precision=choose("precision", precision, PRECISIONS),
+            precision=precision,
             max_epochs=epochs,
             accumulate_grad_batches=accumulate,
-            callbacks=[KeepEpoch(save, partial, state)],
+            callbacks=[KeepEpoch(save, partial, state, own)],
             limit_val_batches=0 if getattr(data, "val_dataset", None) is None else 1.0,
             num_sanity_val_steps=0,
             logger=False,
@@ -108,16 +130,29 @@ def fit(
         kept.unlink(missing_ok=True)
 
 
-def _require_same(task: pl.LightningModule, resume: PathOrStr) -> None:
-    """Refuse to go on with a run of another kind."""
+def _rules_of(resume: PathOrStr) -> Mapping[str, Any]:
+    """What the run was whose state this is."""
     found = read_checkpoint(resume, "unfinished run")
-    if not {"loops", "optimizer_states", "hyper_parameters"} <= set(found):
+    if not {"loops", "optimizer_states"} <= set(found) or not found.get(RULES):
         raise CheckpointError(f"{resume}: no state of a run; name a .resume.ckpt")
-    own, theirs = dict(task.hparams), found["hyper_parameters"]
-    unlike = sorted(k for k in own.keys() | theirs.keys() if own.get(k) != theirs.get(k))
+    rules: Mapping[str, Any] = found[RULES]
+    return rules
+
+
+def _require_same(own: Mapping[str, Any], theirs: Mapping[str, Any], resume: str) -> None:
+    """Refuse to go on with a run of another kind."""
+    mine, other = ({**rules, **rules["task"]} for rules in (own, theirs))
+    names = sorted((mine.keys() | other.keys()) - {"task"})
+    unlike = [name for name in names if mine.get(name) != other.get(name)]
     if unlike:
-        allowed = f"a run of the same {', '.join(unlike)}: it had {theirs.get(unlike[0])!r}"
-        raise InputError("resume", str(resume), allowed)
+        allowed = f"a run of the same {', '.join(unlike)}: it had {other.get(unlike[0])!r}"
+        raise InputError("resume", resume, allowed)
+
+
+def _plain(rules: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON has them: equal where they are written alike, and safe in a checkpoint."""
+    found: dict[str, Any] = json.loads(json.dumps(rules, default=str))
+    return found
 
 
 def _record(

@@ -83,9 +83,8 @@ def pretrain(
         pairs: of :func:`rscontrast.pair_items`; None with ``cache``.
         out: checkpoint to write; TorchGeo's decoders load it too. While training lasts, the
             encoder of the last finished epoch stands beside it, with ``.partial`` in its name, and
-            all that the run needs to go on, with ``.resume.ckpt``.
-            stands beside it, with ``.item.json``. While training lasts, the encoder of the last
-            finished epoch stands there, with ``.partial`` in its name.
+            all that the run needs to go on, with ``.resume.ckpt``; at the end a record of the run,
+            with ``.json``, and a STAC Item of the encoder, with ``.item.json``.
         bands: asset keys, band names or common names; the channel order. Default: the cache's.
         method: "simclr", "false", "moco", "byol", "pixpro" or "densecl".
         encoder: name of an encoder of segmentation_models_pytorch, or "tu-" and a timm model.
@@ -186,7 +185,8 @@ def pretrain(
         if data.contract is not None:
             save_encoder(path, task.model, encoder, data.contract)
 
-    fit(task, data, Path(out), save, epochs, device, precision, progress, accumulate, resume)
+    fit(task, data, Path(out), save, epochs, device, precision, progress, accumulate, resume,
+        data.rules)  # fmt: skip
     known = {} if data.cached is not None else _extent(data.pairs)
     write_model_item(out, method=method, hyperparameters=task.hparams, **known)
     return Path(out)
@@ -231,7 +231,8 @@ def finetune(
     Args:
         items: of :func:`rscontrast.search`.
         pairs: of :func:`rscontrast.pair_items`; labels dated within a pair are its labels.
-        out: checkpoint to write; as in :func:`pretrain`.
+        out: checkpoint to write. While training lasts, the segmenter of the last finished epoch
+            stands beside it, with ``.partial`` in its name; at the end a record of the run.
         label: asset key of the label raster.
         encoder: checkpoint of a pretrained encoder (.pt, .pth or .ckpt), or the name of one with
             random weights.

@@ -149,6 +149,11 @@ def test_train_score_and_map(checkout, capsys):
     assert main(shlex.split(f"{finetune} {smaller}")[1:]) == 0
     record = json.loads(Path("runs/encoder.json").read_text())
     assert record["task"] == "FALSE"
+    for method, task in (("pixpro", "PixPro"), ("densecl", "DenseCL")):
+        dense = pretrain.replace("false", method).replace("encoder.pt", f"{method}.pt")
+        options = f"{SMALL} --batch_size 4 --length 4 --method_args.hidden_dim 8"
+        assert main(shlex.split(f"{dense} {options}")[1:]) == 0
+        assert json.loads(Path(f"runs/{method}.json").read_text())["task"] == task
     assert record["steps"] == 2
     assert not list(Path("runs").glob("*.partial*"))
     for name in ("evaluate", "map"):

@@ -52,6 +52,8 @@ def predicted(folder, items, pairs, **arguments):
     given = {"patch_size": 16, "batch_size": 3, "length": 4, "statistics_patches": 4}
     data = PairDataModule(items, pairs, ["x", "y"], **(given | arguments))
     out = folder / "embeddings.parquet"
+    killed = folder / ".embeddings.rank0.parquet"  # of a run before
+    killed.write_bytes(b"cut")
     run = trainer(folder, callbacks=[EmbeddingWriter(str(out))])
     run.predict(Middle(model="tu-resnet10t", in_channels=2), datamodule=data)
     assert [path.name for path in folder.iterdir()] == ["embeddings.parquet"]

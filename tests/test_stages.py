@@ -18,7 +18,7 @@ from rscontrast.mapping import evaluate, map_pairs
 from rscontrast.models import load_encoder, save_encoder
 from rscontrast.stac import pair_items
 from rscontrast.stages import METHODS, finetune, label_classes, pretrain
-from rscontrast.tasks import SimCLR
+from rscontrast.tasks import DamageSegmentation, SimCLR
 from tests.sample_world import BANDS, event_pairs, scenes
 
 TINY = {"epochs": 1, "patch_size": 32, "device": "cpu", "progress": False}
@@ -246,6 +246,10 @@ def test_lightnings_checkpoint_is_an_encoder_too(tmp_path):
     assert load_encoder(tmp_path / "plain.pt").contract == data.contract
 
 
+OTHERS = {
+    "epochs": 3, "accumulate": 1, "batch_size": 2, "patch_size": 64, "by": "place",
+    "views": {"preset": "simclr"}, "bands": BANDS[::-1], "precision": "bf16-mixed",
+}  # fmt: skip
 METHOD_ARGS = {"moco": {"queue_size": 16}, "byol": {"hidden_dim": 16, "warmup": 1}}
 
 
@@ -276,6 +280,9 @@ def test_a_run_that_was_cut_goes_on_to_the_very_weights(method, tmp_path, monkey
     state = tmp_path / "cut.resume.ckpt"
     with pytest.raises(InputError, match=r"resume: got .*the same lr.* it had"):
         pretrain(scenes(), event_pairs(), cut, resume=state, **(given | {"lr": 0.5}))
+    for name, other in OTHERS.items() if method == "moco" else ():
+        with pytest.raises(InputError, match=rf"resume: got .*the same .*{name}"):
+            pretrain(scenes(), event_pairs(), cut, resume=state, **(given | {name: other}))
     pretrain(scenes(), event_pairs(), cut, resume=state, **given)
     one, two = (load_encoder(path).module.state_dict() for path in (whole, cut))
     assert all(torch.equal(one[key], two[key]) for key in one)
@@ -284,6 +291,17 @@ def test_a_run_that_was_cut_goes_on_to_the_very_weights(method, tmp_path, monkey
     assert not list(tmp_path.glob("*.ckpt"))
     with pytest.raises(CheckpointError, match="no state of a run"):
         pretrain(scenes(), event_pairs(), tmp_path / "other.pt", resume=cut, **given)
+
+
+def test_a_finetuning_leaves_nothing_that_cannot_be_gone_on_with(encoder, tmp_path, monkeypatch):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    # Callbacks come before the task.
+    monkeypatch.setattr(DamageSegmentation, "on_train_epoch_end", stop)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(scenes(), event_pairs(), tmp_path / "s.pt", encoder=encoder, **FINETUNE)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.partial.pt"]
 
 
 @pytest.mark.parametrize("select", ["global", "nearest", "above"])

@@ -188,6 +188,26 @@ class PairDataModule(ThreadedDataModule):
         if stage == "predict":
             self._setup_predict()
 
+    def rules(self) -> dict[str, Any]:
+        """What is drawn and how, once it is set up: of equal rules and seed comes the same."""
+        contract = None if self.contract is None else self.contract.to_dict()
+        drawn = self.draws.to_dict()
+        drawn["weights_by"] = drawn.pop("weights")
+        return drawn | {
+            "contract": contract,
+            "bands": self.bands,
+            "batch_size": self.batch_size,
+            "length": self.length,
+            "view_size": self.view_size,
+            "views": self.views,
+            "register": self.register,
+            "depth": self.depth is not None,
+            "depth_band": self.depth_band,
+            "splits": self.splits,
+            "split_block": self.split_block,
+            "seed": self.seed,
+        }
+
     def _setup_views(self) -> None:
         if self.cached is None:
             contract = self._setup_drawn()

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from rscontrast.errors import whole
+
 
 def projection_head(
     in_features: int, hidden: int, out_features: int, *, batch_norm: bool = False
@@ -17,8 +19,8 @@ def projection_head(
     """
     norm = [nn.BatchNorm1d(hidden)] if batch_norm else []
     return nn.Sequential(
-        nn.Linear(in_features, hidden),
+        nn.Linear(in_features, whole("hidden_dim", hidden)),
         *norm,
         nn.ReLU(inplace=True),
-        nn.Linear(hidden, out_features),
+        nn.Linear(hidden, whole("output_dim", out_features)),
     )

@@ -81,6 +81,9 @@ def model_item(
     """Make the item, see :func:`write_model_item`."""
     path, encoder = Path(checkpoint), load_encoder(checkpoint)
     properties = _properties(encoder, method, hyperparameters or {})
+    if geometry is not None and interval is not None:
+        source = "temporal pairs of the area and the time of this item"
+        properties["mlm:pretrained_source"] = source
     known: dict[str, Any] = {"datetime": datetime.now(UTC)}
     if interval is not None:
         known = {"datetime": None, "start_datetime": interval[0], "end_datetime": interval[1]}
@@ -110,7 +113,7 @@ def _properties(
         "mlm:framework_version": str(torch.__version__),
         "mlm:total_parameters": sum(p.numel() for p in encoder.module.parameters()),
         "mlm:pretrained": True,
-        "mlm:pretrained_source": "temporal pairs of the area and the time of this item",
+        "mlm:pretrained_source": "temporal pairs",
         "mlm:hyperparameters": plain,
         "mlm:input": [_input(encoder.contract)],
         "mlm:output": [_output(embedding_size(encoder.module))],

@@ -1,13 +1,16 @@
 """What the dense methods share: levels of feature maps, their positives and usable cells, terms."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 from torchgeo.datasets.utils import Sample
 
+from rscontrast.augment.draws import is_number
 from rscontrast.errors import InputError, TrainingError
 from rscontrast.losses import (
     DepthFilter,
@@ -66,9 +69,7 @@ class DenseTask(MomentumTask):
         """Build encoder and terms; a method adds heads and copies."""
         super().configure_models()
         self.channels = level_channels(self.model, self.hparams["levels"])
-        weights = self.hparams["level_weights"]
-        if weights is not None and len(weights) != len(self.channels):
-            raise InputError("level_weights", weights, f"{len(self.channels)} numbers")
+        _check_weights(self.hparams["level_weights"], len(self.channels))
         self.terms = build_terms(self.hparams["terms"])
 
     def maps(self, encoder: torch.nn.Module, images: Tensor) -> list[Tensor]:
@@ -140,19 +141,19 @@ class DenseTask(MomentumTask):
         """
         weights = self.hparams["level_weights"]
         if len(levels) == 1 and weights is None:
-            return LossOutput(share * levels[0].loss, levels[0].diagnostics)
+            return _of_rank(levels[0], share)
         named = {f"level{i}": output for i, output in enumerate(levels)}
         chosen = None if weights is None else dict(zip(named, map(float, weights), strict=True))
         summed = combine(named, chosen)
-        return LossOutput(share * summed.loss, summed.diagnostics)
+        return _of_rank(summed, share)
 
     def with_terms(self, output: LossOutput, given: TermInput, share: Tensor) -> LossOutput:
         """Add the terms; ``share`` as in :meth:`whole`."""
         loss, logged = output
         for name, term in self.terms.items():
             if isinstance(term, DecouplingTerm | DepositioningTerm):
-                part: LossOutput = term(given)
-                loss = loss + share * term.weight * part.loss
+                part = _of_rank(term(given), share)
+                loss = loss + term.weight * part.loss
                 logged = logged | {
                     f"{name}_{key}": value for key, value in part.diagnostics.items()
                 }
@@ -177,9 +178,23 @@ class DenseTask(MomentumTask):
         return found, logged
 
 
+def _of_rank(output: LossOutput, share: Tensor) -> LossOutput:
+    """Scaled so that the mean over ranks is the mean over samples, also of what is logged."""
+    logged = {k: torch.where(share > 0, share * v, 0) for k, v in output.diagnostics.items()}
+    return LossOutput(share * output.loss, logged)
+
+
 def other(both: Tensor) -> Tensor:
     """Of each view the other one's: [view 1 of all, view 2 of all] the other way round."""
     return both.roll(len(both) // 2, dims=0)
+
+
+def _check_weights(weights: Any, count: int) -> None:
+    if weights is None:
+        return
+    listed = isinstance(weights, Sequence) and len(weights) == count
+    if not listed or not all(is_number(w) and 0 <= w < math.inf for w in weights):
+        raise InputError("level_weights", weights, f"{count} finite numbers of 0 or more")
 
 
 def _by_view(tensor: Tensor | None) -> Tensor | None:

@@ -77,7 +77,8 @@ class DenseCL(DenseTask):
             match: "features": a cell's positive is the one of the other view with the most similar
                 feature of the encoder (DenseCL); "geometry": those that show the same
                 place (PixPro).
-            loss: of patches: a name in :data:`rscontrast.losses.family.QUEUE`.
+            loss: of patches: a name in :data:`rscontrast.losses.family.QUEUE` but "glofnd", whose
+                memory of a sample two queries would share.
             loss_args: further arguments of that loss.
             queue_size: number of keys kept, of patches and of each level; at least twice the
                 samples of one step of all ranks.
@@ -121,6 +122,9 @@ class DenseCL(DenseTask):
         """Build the loss of patches."""
         hp = self.hparams
         self.criterion = chosen_loss(QUEUE, hp["loss"], hp["temperature"], hp["loss_args"])
+        if getattr(self.criterion, "needs_index", False):
+            allowed = "a loss that remembers no samples: each is a query twice in a step"
+            raise InputError("loss", hp["loss"], allowed)
 
     def momentum_pairs(self) -> list[tuple[nn.Module, MomentumEncoder]]:
         """Encoder and heads, each with its copy."""

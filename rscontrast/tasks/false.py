@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from rscontrast.errors import InputError
+from torchgeo.datasets.utils import Sample
+
+from rscontrast.errors import InputError, flag, whole
+from rscontrast.losses import LossOutput
 from rscontrast.losses.family import BATCH
 from rscontrast.tasks.chosen import chosen_loss
 from rscontrast.tasks.simclr import SimCLR
@@ -56,8 +59,8 @@ class FALSE(SimCLR):
         Raises:
             InputError: an unknown name or a value out of range.
         """
-        if start_epoch < 0:
-            raise InputError("start_epoch", start_epoch, "0 or more")
+        whole("start_epoch", start_epoch, least=0)
+        flag("symmetric", symmetric)
         super().__init__(
             model, in_channels, weights, hidden_dim, output_dim, temperature, lr, weight_decay,
             loss="false", **more,
@@ -73,9 +76,11 @@ class FALSE(SimCLR):
         chosen = {name: self.hparams[name] for name in (*names, "symmetric")}
         temperature = self.hparams["temperature"]
         self.calibrated = chosen_loss(BATCH, "false", temperature, chosen)
-        self.criterion = chosen_loss(BATCH, "info_nce", temperature, None)
+        self.plain = chosen_loss(BATCH, "info_nce", temperature, None)
 
-    def on_train_epoch_start(self) -> None:
-        """Change to the calibrated loss when its epoch has come."""
-        if self.current_epoch >= self.hparams["start_epoch"]:
-            self.criterion = self.calibrated
+    def contrast(self, batch: Sample) -> LossOutput:
+        """Loss of a batch: the calibrated one when its epoch has come, or without a training."""
+        # Chosen at every step: a run that goes on within an epoch does not start that epoch.
+        begun = self.current_epoch >= self.hparams["start_epoch"]
+        self.criterion = self.calibrated if begun else self.plain
+        return super().contrast(batch)

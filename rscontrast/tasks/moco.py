@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
+from rscontrast.errors import flag
 from rscontrast.losses import LossOutput, gather_embeddings
 from rscontrast.losses.family import QUEUE
 from rscontrast.models.encoder import embed, embedding_size
@@ -73,6 +74,8 @@ class MoCo(MomentumTask):
             CheckpointError: ``weights`` is no encoder, or of another one.
             BandError: it has another number of bands.
         """
+        flag("symmetric", symmetric)
+        flag("shuffle", shuffle)
         super().__init__(model, in_channels, weights, lr, weight_decay, optimizer=optimizer, **more)
 
     def configure_models(self) -> None:

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import SGD, AdamW, Optimizer
 
-from rscontrast.errors import InputError, choose, positive
+from rscontrast.errors import InputError, choose
 
 OPTIMIZERS = ("adamw", "lars", "sgd")
 WARMUP = 0.1
@@ -59,9 +59,10 @@ def check_optimizer(name: str, lr: float, weight_decay: float, momentum: float) 
         InputError: an unknown name or a value out of range.
     """
     choose("optimizer", name, OPTIMIZERS)
-    positive("lr", lr)
-    if not weight_decay >= 0:
-        raise InputError("weight_decay", weight_decay, "0 or more")
+    if not 0 < lr < math.inf:
+        raise InputError("lr", lr, "a finite number above 0")
+    if not 0 <= weight_decay < math.inf:
+        raise InputError("weight_decay", weight_decay, "a finite number of 0 or more")
     if not 0 <= momentum < 1:
         raise InputError("momentum", momentum, "0 to below 1")
 

@@ -78,7 +78,8 @@ class OnlineProbe(Callback):
             InputError: a batch has no ``image`` or no ``label``.
         """
         epoch = trainer.current_epoch + 1
-        if epoch % self.every_n_epochs and epoch != trainer.max_epochs:
+        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        if epoch % self.every_n_epochs and not last:
             return
         with _undisturbed(pl_module), torch.no_grad():
             train, labels = self._embedded(trainer, pl_module, self.data.train_dataloader())

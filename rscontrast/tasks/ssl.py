@@ -1,6 +1,8 @@
 """What every self-supervised task shares: encoder, views of a batch, and the loop around a loss."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
 from rscontrast.augment.layout import as_pair
-from rscontrast.errors import InputError, TrainingError, choose, whole
+from rscontrast.errors import InputError, TrainingError, choose, flag, whole
 from rscontrast.losses import LossOutput, gather_embeddings
 from rscontrast.models.encoder import create_encoder, embed
 from rscontrast.models.recompute import recompute_blocks
@@ -105,6 +107,12 @@ class SSLTask(ScheduledTask):
     def _scale(self) -> None:
         """Bring the encoders to what they run as, last: copies are of the plain encoder."""
         hp = self.hparams
+        flag("channels_last", hp["channels_last"])
+        flag("gradient_checkpointing", hp["gradient_checkpointing"])
+        if isinstance(hp["compile"], str):
+            choose("compile", hp["compile"], torch.compiler.list_backends(exclude_tags=()))
+        else:
+            flag("compile", hp["compile"])
         if hp["compile"] and hp["gradient_checkpointing"]:
             allowed = "one of both: what is compiled cannot leave out norms when it is run again"
             raise InputError("compile", True, allowed)
@@ -169,24 +177,31 @@ class SSLTask(ScheduledTask):
         Raises:
             TrainingError: it is not finite.
         """
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(self._seed(batch_idx))
+        with self._drawing(self.current_epoch, batch_idx):
             loss, diagnostics = self.contrast(batch)
-        size = len(batch["image"])
-        self.log("train_loss", loss, prog_bar=True, batch_size=size)
-        self.log_dict({f"train_{k}": v for k, v in diagnostics.items()}, batch_size=size)
+        named = {f"train_{k}": v for k, v in diagnostics.items()}
+        # A dense loss is this rank's part of the mean.
+        told: dict[str, Any] = {"batch_size": len(batch["image"]), "sync_dist": True}
+        self.log("train_loss", loss, prog_bar=True, **told)
+        self.log_dict(named, **told)
         return self.finite(loss)
 
-    def _seed(self, batch_idx: int) -> int:
-        words = self.hparams["seed"], self.global_rank, self.current_epoch, batch_idx
-        return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
+    @contextmanager
+    def _drawing(self, *step: int) -> Iterator[None]:
+        """Draw by seed, rank and step; the random numbers of all else stay as they were."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        words = self.hparams["seed"], self.global_rank, *step
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
+            yield
 
     @torch.no_grad()
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
         """Log the loss of a batch that is not trained on; collect what else it says."""
-        loss, diagnostics = self.contrast(batch)
-        self.log("val_loss", loss, batch_size=len(batch["image"]))
+        # Without the epoch: one validation is compared with the next.
+        with self._drawing(batch_idx):
+            loss, diagnostics = self.contrast(batch)
+        self.log("val_loss", loss, batch_size=len(batch["image"]), sync_dist=True)
         views = self.views(batch)
         self.signals.update(self(views.view1), self(views.view2), views.weight, diagnostics)
 

@@ -49,7 +49,7 @@ class DecouplingTerm(nn.Module):
         """Check and keep the settings; ``weight`` of the term, others of :class:`RegionMix`."""
         super().__init__()
         self.weight = positive("weight", weight)
-        self.mix = RegionMix((share[0], share[1]), p, complement)
+        self.mix = RegionMix(share, p, complement)
 
     def forward(self, given: TermInput) -> LossOutput:
         """Loss of the term, not weighted."""
@@ -112,6 +112,8 @@ def build_terms(chosen: Mapping[str, Mapping[str, Any] | None] | None) -> nn.Mod
     Raises:
         InputError: an unknown name, or a setting that the term does not have or take.
     """
+    if not isinstance(chosen, Mapping | None):
+        raise InputError("terms", chosen, "settings, or null, of each by its name")
     made = nn.ModuleDict()
     for name, settings in (chosen or {}).items():
         make = TERMS[choose("terms", name, TERMS)]

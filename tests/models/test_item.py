@@ -73,6 +73,7 @@ def test_it_says_what_the_encoder_was_fed(checkpoint):
     assert item.properties["mlm:name"] == "rscontrast-FALSE-nearest-resnet18"
     assert item.bbox == [11, 45, 13, 46]
     assert item.datetime is None
+    assert item.properties["mlm:pretrained_source"].endswith("the time of this item")
     assert item.properties["end_datetime"].startswith("2022-09-01")
     told = MLMExtension.ext(item)
     assert (told.architecture, told.framework) == ("resnet18", "PyTorch")
@@ -107,6 +108,7 @@ def test_what_is_not_known_is_not_said(checkpoint):
     assert plain["geometry"] is None
     assert "bbox" not in plain
     assert plain["properties"]["datetime"] is not None
+    assert plain["properties"]["mlm:pretrained_source"] == "temporal pairs"
     follows_the_extension(valid(checkpoint.with_suffix(".item.json")))
 
 

@@ -8,6 +8,7 @@ from torchgeo.models import ResNet18_Weights
 
 from rscontrast.errors import BandError, CheckpointError, InputError
 from rscontrast.models import create_encoder, save_encoder
+from rscontrast.models.start import require_bands
 from rscontrast.tasks import MoCo, SimCLR
 from tests.sample_world import CONTRACT
 
@@ -49,6 +50,23 @@ def test_weights_of_torchgeo_by_name(tmp_path, monkeypatch):
     holds(start("ResNet18_Weights.SENTINEL2_RGB_MOCO", bands=bands), weights)
     with pytest.raises(BandError, match=rf"in_channels: got 4; allowed: {bands}"):
         start("ResNet18_Weights.SENTINEL2_RGB_MOCO")
+
+
+@pytest.mark.parametrize(
+    ("weights", "bands"),
+    [
+        ("ResNet18_Weights.SENTINEL2_RGB_MOCO", ["red", "green", "blue"]),
+        ("ResNet18_Weights.SENTINEL2_RGB_MOCO", ["B04", "B3", "visual_3"]),
+        ("ResNet18_Weights.LANDSAT_ETM_SR_MOCO", ["blue", "green", "red", "nir08", "swir16",
+                                                  "swir22"]),
+        ("Swin_V2_B_Weights.NAIP_RGB_MI_SATLAS", ["red", "green", "blue"]),
+    ],
+)  # fmt: skip
+def test_bands_of_torchgeos_weights_are_known_by_their_common_names(weights, bands):
+    require_bands(weights, bands)
+    for other in ([bands[1], bands[0], *bands[2:]], ["nir", *bands[1:]], bands[:-1]):
+        with pytest.raises(BandError, match=r"bands: got \(.*allowed: \(.*in this order"):
+            require_bands(weights, other)
 
 
 def test_a_download_that_fails_says_so(tmp_path, monkeypatch):

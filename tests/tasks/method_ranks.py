@@ -1,4 +1,4 @@
-"""Steps on two ranks, and on one: ``python -m tests.tasks.method_ranks FOLDER METHOD``.
+"""Steps on two ranks, and on one: ``python -m tests.tasks.method_ranks FOLDER``.
 
 A process of its own: ranks are forks, and a process that has computed must not fork.
 """
@@ -11,13 +11,14 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler
 
-from rscontrast.tasks import BYOL, MoCo, SimCLR
+from rscontrast.tasks import BYOL, MoCo, PixPro, SimCLR
 from tests.sample_world import trainer
 
 METHODS = {
     "simclr": (SimCLR, {}),
     "moco": (MoCo, {"queue_size": 24}),
     "byol": (BYOL, {}),
+    "pixpro": (PixPro, {"terms": {"depositioning": {"margin": 0, "share": 1.0}}}),
 }
 COMMON = {"model": "tu-resnet10t", "hidden_dim": 16, "output_dim": 8, "optimizer": "sgd", "lr": 0.1}
 
@@ -32,13 +33,20 @@ def samples(count=16):
     images = torch.randn(count, 2, 4, 32, 32)
     valid = torch.ones(count, 2, 32, 32, dtype=torch.bool)
     valid[[0, 4, 9], 1] = False
-    return Records({"image": i, "valid": v} for i, v in zip(images, valid, strict=True))
+    places = torch.eye(3).expand(2, 3, 3)
+    return Records(
+        {"image": i, "valid": v, "view_matrix": places} for i, v in zip(images, valid, strict=True)
+    )
 
 
 class Noting:
     """Loads the batches of its rank, and notes the losses."""
 
-    losses = ()
+    losses, seen = (), ()
+
+    def _own_keys(self, images):
+        self.seen = (*self.seen, images[:, 0, 0, 0].tolist())
+        return super()._own_keys(images)
 
     def train_dataloader(self):
         world, rank = self.trainer.world_size, self.trainer.global_rank
@@ -113,11 +121,14 @@ class Keep(lightning.Callback):
 
     def on_train_end(self, trainer, pl_module):
         path = self.start.with_name(f"{self.start.name}{pl_module.global_rank}.pt")
-        torch.save({"state": pl_module.state_dict(), "losses": list(pl_module.losses)}, path)
+        kept = {"state": pl_module.state_dict(), "losses": list(pl_module.losses)}
+        kept["logged"] = {k: v.item() for k, v in trainer.callback_metrics.items()}
+        torch.save(kept | {"seen": list(pl_module.seen)}, path)
 
 
 if __name__ == "__main__":
-    folder, name = Path(sys.argv[1]), sys.argv[2]
+    folder = Path(sys.argv[1])
     torch.set_num_threads(1)
-    train(folder, name, 2)
-    train(folder, name, 1)
+    for world in (2, 1):
+        for name in METHODS:
+            train(folder, name, world)

@@ -176,6 +176,11 @@ class TestEveryDenseTask:
         for given, message in (
             ({"levels": 9}, "levels: got 9"),
             ({"level_weights": [1.0, 2.0]}, "level_weights: got"),
+            ({"level_weights": ["a"]}, r"level_weights: got \['a'\]; allowed: 1 finite"),
+            ({"level_weights": [-1]}, "level_weights: got"),
+            ({"level_weights": [math.nan]}, "level_weights: got"),
+            ({"terms": ["decoupling"]}, r"terms: got \['decoupling'\]; allowed: settings"),
+            ({"terms": {"decoupling": {"share": [0.3]}}}, "share: got"),
             ({"terms": {"dept": None}}, "terms: got 'dept'; .*did you mean 'depth'"),
             ({"terms": {"depth": {"modes": 1}}}, "terms.depth: got"),
             ({"terms": {"decoupling": {"weight": 0.0}}}, "weight: got"),
@@ -229,6 +234,18 @@ def test_densecl_weighs_patches_and_cells() -> None:
     torch.testing.assert_close(logged["dense_loss"], whole[1.0].loss.detach())
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_a_validation_repeats_itself_and_leaves_the_random_numbers(name: str) -> None:
+    task, batch, logged = make_task(name, terms=TERMS).eval(), make_batch(), []
+    task.log = lambda _, value, **__: logged.append(value)
+    before = torch.get_rng_state()
+    for number in (0, 0, 1):
+        task.validation_step(batch, number)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(logged[0], logged[1])
+    assert not torch.equal(logged[0], logged[2])
+
+
 def test_mixed_views_are_not_in_the_image_level_loss() -> None:
     batch = make_batch()
     plain = make_task("densecl").contrast(batch).diagnostics["image_loss"]
@@ -264,6 +281,7 @@ def test_match_is_by_features_or_by_place() -> None:
         ({"match": "place"}, "match: got"),
         ({"dense_weight": 1.5}, "dense_weight: got"),
         ({"temperature": 0.0}, "temperature: got"),
+        ({"loss": "glofnd", "loss_args": {"size": 8}}, "loss: got 'glofnd'.*remembers no"),
     ):
         with pytest.raises(InputError, match=message):
             make_task("densecl", **given)
@@ -298,12 +316,13 @@ DISTRIBUTED: dict[str, dict[str, Any]] = {
 
 
 def _step(name: str, batch: dict[str, Any]) -> dict[str, Tensor]:
-    """Loss and gradient, both the mean over ranks, with norms that see no batch."""
+    """Loss, its logged parts and gradient, the mean over ranks, with norms that see no batch."""
     task = make_task(name, **DISTRIBUTED[name]).eval()
-    loss = task.contrast(batch).loss
+    loss, logged = task.contrast(batch)
     loss.backward()
     found = {k: p.grad for k, p in task.named_parameters() if p.grad is not None}
     found["loss"] = loss.detach()
+    found |= {name: value for name, value in logged.items() if name.endswith("loss")}
     if dist.is_initialized():
         for value in found.values():
             dist.all_reduce(value)

@@ -229,7 +229,6 @@ def test_false_is_simclr_with_its_loss():
     batch = views()
     chosen = {"select": "nearest", "positive_threshold": -1.0, "confidence": 0.9}
     one = build(FALSE, **chosen)
-    one.criterion = one.calibrated
     two = build(SimCLR, loss="false", loss_args=chosen)
     assert torch.equal(one.contrast(batch).loss, two.contrast(batch).loss)
 
@@ -242,6 +241,15 @@ def test_false_is_simclr_with_its_loss():
         (SimCLR, {"temperature": 0.0}, "temperature: got 0.0"),
         (SimCLR, {"sample_weight": "all"}, "sample_weight: got 'all'"),
         (SimCLR, {"seed": -1}, "seed: got -1"),
+        (SimCLR, {"hidden_dim": 0}, "hidden_dim: got 0"),
+        (SimCLR, {"output_dim": -1}, "output_dim: got -1"),
+        (SimCLR, {"compile": "inducter"}, "compile: got 'inducter'.*did you mean 'inductor'"),
+        (SimCLR, {"compile": 1}, "compile: got 1; allowed: true or false"),
+        (SimCLR, {"channels_last": "no"}, "channels_last: got 'no'"),
+        (FALSE, {"start_epoch": 1.5}, "start_epoch: got 1.5"),
+        (FALSE, {"symmetric": "no"}, "symmetric: got 'no'; allowed: true or false"),
+        (MoCo, {"symmetric": 5}, "symmetric: got 5"),
+        (MoCo, {"shuffle": "no"}, "shuffle: got 'no'"),
         (FALSE, {"loss_args": {"select": "above"}}, "loss_args: got"),
         (MoCo, {"queue_size": 0}, "queue_size: got 0"),
         (MoCo, {"encoder_momentum": 1.5}, "encoder_momentum: got 1.5"),

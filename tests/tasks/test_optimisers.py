@@ -109,6 +109,8 @@ def test_the_rate_rises_over_a_share_or_a_number_of_steps(warmup, rise):
         ({"momentum": 1.0}, "momentum: got 1.0; allowed: 0 to below 1"),
         ({"weight_decay": -1.0}, "weight_decay: got -1.0"),
         ({"lr": float("nan")}, "lr: got nan"),
+        ({"lr": float("inf")}, "lr: got inf"),
+        ({"weight_decay": float("inf")}, "weight_decay: got inf"),
         ({"warmup": -0.1}, "warmup: got -0.1"),
         ({"warmup": 1.5}, "warmup: got 1.5"),
     ],

@@ -114,6 +114,9 @@ def test_it_looks_every_so_many_epochs_and_at_the_last(tmp_path):
     seen = []
     run(tmp_path, Counting(Shapes(), every_n_epochs=2), epochs=3)
     assert sorted(set(seen)) == [1, 2]
+    seen.clear()
+    run(tmp_path, Counting(Shapes(), every_n_epochs=4), epochs=-1, max_steps=3)
+    assert sorted(set(seen)) == [1]
 
 
 def test_no_more_is_looked_at_than_was_said_and_nan_is_left_out(tmp_path):

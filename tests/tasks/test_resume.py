@@ -13,7 +13,7 @@ STOPS = (2, 3)
 KINDS = {
     "simclr": (SimCLR, {"optimizer": "lars", "lr": 1.0}),
     # This encoder drops paths: what a step draws must go on too.
-    "false": (FALSE, {"model": "efficientnet-b0", "confidence": 0.5, "start_epoch": 1}),
+    "false": (FALSE, {"model": "efficientnet-b0", "confidence": 0.5, "positive_threshold": -1.0}),
     "moco": (MoCo, {"queue_size": 16, "warmup": 2}),
     "byol": (BYOL, {"optimizer": "adamw", "lr": 1e-3}),
     # The terms draw in each step.
