@@ -166,7 +166,7 @@ class SSLTask(ScheduledTask):
         told = {"weight": views.weight, "labels": views.labels}
         if getattr(criterion, "needs_index", False):
             if views.index is None:
-                remedy = "the loss remembers samples: the data set must give 'index'"
+                remedy = "the loss remembers samples: train from a cache, which numbers its pairs"
                 raise TrainingError(f"batch without 'index': {remedy}")
             told["index"] = views.index
         return {k: gather_embeddings(v) for k, v in told.items() if v is not None}
