@@ -3,7 +3,9 @@
 import math
 
 import torch
+from lightning.pytorch.plugins import TorchSyncBatchNorm
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from timm.layers import BatchNormAct2d
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -33,6 +35,18 @@ class ScheduledTask(BaseTask):
         super().__init__()
         check_optimizer(*self._optimizer)
         warmup_steps(1, self._warmup)
+
+    def setup(self, stage: str) -> None:
+        """Refuse what would change the model in silence.
+
+        Raises:
+            InputError: ``sync_batchnorm`` with norms of timm that hold an activation: torch's
+                conversion, which Lightning uses, leaves it out.
+        """
+        syncs = isinstance(getattr(self.trainer.strategy, "_layer_sync", None), TorchSyncBatchNorm)
+        if syncs and any(isinstance(module, BatchNormAct2d) for module in self.modules()):
+            allowed = "False, or an encoder without timm's norms that hold their activation"
+            raise InputError("sync_batchnorm", True, f"{allowed}, such as resnet18")
 
     @property
     def _optimizer(self) -> tuple[str, float, float, float]:

@@ -9,6 +9,7 @@ from rscontrast.errors import InputError
 from rscontrast.models import create_encoder
 from rscontrast.models.recompute import recompute_blocks
 from rscontrast.tasks import BYOL, MoCo, SimCLR
+from tests.sample_world import trainer
 from tests.tasks.test_methods import fit
 
 TINY = {"model": "resnet18", "in_channels": 4, "hidden_dim": 16, "output_dim": 8}
@@ -101,3 +102,14 @@ def test_a_compiled_run_is_loaded_by_a_plain_task(tmp_path):
         torch.equal(one, two)
         for one, two in zip(module.state_dict().values(), plain.state_dict().values(), strict=True)
     )
+
+
+@pytest.mark.parametrize("model", ["tu-efficientnet_b0", "resnet18"])
+def test_norms_that_would_lose_their_activation_are_not_made_one_over_ranks(model, tmp_path):
+    task = SimCLR(model=model)
+    task.trainer = trainer(tmp_path, devices=2, strategy="ddp", sync_batchnorm=True)
+    if model == "resnet18":
+        task.setup("fit")
+    else:
+        with pytest.raises(InputError, match=r"sync_batchnorm: got True.*activation"):
+            task.setup("fit")
