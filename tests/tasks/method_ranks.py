@@ -18,7 +18,7 @@ METHODS = {
     "simclr": (SimCLR, {}),
     "moco": (MoCo, {"queue_size": 24}),
     "byol": (BYOL, {}),
-    "pixpro": (PixPro, {"terms": {"depositioning": {"margin": 0, "share": 1.0}}}),
+    "pixpro": (PixPro, {"levels": 2}),
 }
 COMMON = {"model": "tu-resnet10t", "hidden_dim": 16, "output_dim": 8, "optimizer": "sgd", "lr": 0.1}
 
