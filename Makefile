@@ -10,7 +10,7 @@ demo: .venv/ready
 	$(BIN)/rscontrast demo --catalog sample_data/catalog.json --out demo_out
 
 test: .venv/ready
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -108,8 +108,8 @@ def _begin(
     ledger: Ledger, plan: Plan, settings: Settings, model: str, keys: dict[str, str]
 ) -> None:
     """Write down what is asked, and clear away what a run that was cut off left."""
-    for path in (*ledger.home.glob(".*.tmp*"), *ledger.folder.glob(".*.tmp*")):
-        path.unlink(missing_ok=True)
+    for place in (".", ledger.home.name):
+        ledger.sweep(place)
     plan.write(ledger.folder / PLAN)
     told = {
         "question": plan.question,

@@ -159,7 +159,7 @@ class Ledger:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def sweep(self, name: str) -> None:
-        """Take away what a job that was cut off left under temporary names."""
+        """Take away what was cut off in a folder of the run and left under temporary names."""
         for path in (self.folder / name).glob(".*.tmp*"):
             with suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -12,7 +12,7 @@ from typing import Any
 
 from distributed import Client, Future, LocalCluster, as_completed
 
-from rscontrast.errors import InputError, whole
+from rscontrast.errors import InputError, positive, whole
 from rscontrast.mapping.engine import Outcome, Work, attempt
 from rscontrast.mapping.job import Job
 
@@ -24,7 +24,11 @@ class Dask:
     """Run jobs on a cluster of Dask."""
 
     def __init__(
-        self, workers: int = 1, address: str | None = None, client: "Client | None" = None
+        self,
+        workers: int = 1,
+        address: str | None = None,
+        client: Client | None = None,
+        patience: float = 10.0,
     ) -> None:
         """Say where; nothing is started yet.
 
@@ -33,11 +37,13 @@ class Dask:
                 address or a client, the cluster's own count.
             address: of the scheduler of a cluster that runs: "tcp://host:8786".
             client: of a cluster that runs, which stays open.
+            patience: seconds to wait for an answer at the address.
 
         Raises:
             InputError: fewer than 1 worker.
         """
         self.workers, self.address, self.client = whole("workers", workers), address, client
+        self.patience = positive("patience", patience)
 
     def run(self, jobs: Iterable[Job], work: Work) -> Iterator[Outcome]:
         """See :class:`rscontrast.mapping.engine.Engine`.
@@ -62,7 +68,7 @@ class Dask:
     def _connect(self, stack: ExitStack) -> Client:
         if self.address is not None:
             try:
-                return stack.enter_context(Client(self.address, timeout="10s"))
+                return stack.enter_context(Client(self.address, timeout=self.patience))
             except (OSError, ValueError) as error:
                 allowed = f"the address of a scheduler that runs ({error})"
                 raise InputError("address", self.address, allowed) from error
@@ -90,7 +96,7 @@ class Dask:
         client.cancel(list(at_work), force=True)
 
 
-def _outcome(future: "Future", job: Job) -> Outcome:
+def _outcome(future: Future, job: Job) -> Outcome:
     error: Any = future.exception()
     if error is None:
         outcome: Outcome = future.result()
