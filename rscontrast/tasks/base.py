@@ -5,7 +5,7 @@ import math
 import torch
 from lightning.pytorch.plugins import TorchSyncBatchNorm
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from timm.layers import BatchNormAct2d
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
