@@ -1,5 +1,6 @@
 """Labelled tiles for fine-tuning, and the same pairs without labels for pretraining."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -27,7 +28,7 @@ STATISTICS_CROPS = 64
 """Crops over which the bands' statistics are estimated."""
 
 
-class TiledDataModule(ThreadedDataModule):
+class TiledDataModule(ThreadedDataModule, ABC):
     """Crops of tiles at two dates to train on, whole tiles to validate and test on.
 
     Validation holds out whole tiles or whole events, never crops. A derived class says which
@@ -104,9 +105,9 @@ class TiledDataModule(ThreadedDataModule):
         self.contract, self.in_memory, self.progress = contract, in_memory, progress
         self.class_weights: list[float] | None = None
 
+    @abstractmethod
     def tiles(self, split: str) -> list[Tile]:
         """All tiles of "train" or "test"."""
-        raise NotImplementedError
 
     def _chosen(self, tiles: Iterable[Tile], *, test: bool = False) -> list[Tile]:
         """Tiles of the events that are asked for."""

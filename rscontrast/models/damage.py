@@ -1,6 +1,7 @@
 """Two dates, one encoder, one map: the Siamese segmenter, and what every model of pairs offers."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from rscontrast.models.probabilities import log_probabilities, require_heads
 from rscontrast.types import STRIDE
 
 
-class PairSegmenter(nn.Module):
+class PairSegmenter(nn.Module, ABC):
     """Classify each pixel from an image before and one after; any size, calibrated probabilities.
 
     A derived class says how in :meth:`classify`.
@@ -53,9 +54,9 @@ class PairSegmenter(nn.Module):
             raise InputError("temperature", value, "a finite number above 0")
         self._temperature = float(value)
 
+    @abstractmethod
     def classify(self, pair: Tensor) -> Tensor:
         """Logits of a pair whose sides are multiples of 32, at least ``least``."""
-        raise NotImplementedError
 
     def forward(self, pair: Tensor) -> Tensor:
         """Classify.

@@ -83,10 +83,9 @@ def test_parts_that_were_in_evaluation_stay_so(tmp_path):
 
     noting = Noting()
     run(tmp_path, Freezing(), OnlineProbe(Shapes()), noting, task=task)
-    assert True in noting.modes
-    assert False in noting.modes
     frozen = set(task.model.modules())
     wanted = [part not in frozen for part in task.modules()]
+    assert set(wanted) == {True, False}  # some of each
     assert noting.modes == wanted
 
 
